@@ -1,0 +1,136 @@
+import pg from 'pg';
+
+// int8 is money or a sequence here: exact, so never a float. Timestamps stay text, formatted by SQL.
+const INT8 = 20;
+const TIMESTAMPTZ = 1184;
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
+    if (oid === INT8) return (text: string) => BigInt(text);
+    if (oid === TIMESTAMPTZ) return wireTime;
+    return pg.types.getTypeParser(oid, format);
+  }) as pg.CustomTypesConfig['getTypeParser'],
+};
+
+/** PostgreSQL's `2026-01-02 03:04:05.678+00` as RFC 3339 with six digits and `Z` (sessions run in UTC). */
+export function wireTime(text: string): string {
+  const [day = '', rest = ''] = text.split(' ');
+  const time = rest.replace(/\+00(:?00)?$/, '');
+  const [seconds = '', fraction = ''] = time.split('.');
+  return `${day}T${seconds}.${fraction.padEnd(6, '0')}Z`;
+}
+
+export type Row = Record<string, unknown>;
+
+/** Something that runs SQL: the pool, or a client inside a transaction. */
+export interface Sql {
+  /** Runs one statement. With a `name` it is prepared once per connection. */
+  query<R = Row>(text: string, values?: unknown[], name?: string): Promise<R[]>;
+}
+
+export interface Database extends Sql {
+  /** Runs `work` in one READ COMMITTED transaction on one connection; rolls back when it throws. */
+  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** A connection of its own, outside the pool, for LISTEN and advisory locks. The caller ends it. */
+  connect(): Promise<pg.Client>;
+  stats(): { total: number; idle: number; waiting: number };
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  url: string;
+  max_connections: number;
+  statement_timeout_ms: number;
+  /** Ends a transaction that sits idle: with the statement timeout it bounds how long one can stay open. */
+  idle_in_transaction_timeout_ms: number;
+  connect_timeout_ms: number;
+}
+
+const run = async <R>(client: pg.ClientBase | pg.Pool, text: string, values?: unknown[], name?: string) => {
+  const result = await client.query({ text, types, ...(values ? { values } : {}), ...(name ? { name } : {}) });
+  return result.rows as R[];
+};
+
+/** Opens a pool. Nothing connects until the first query. */
+export function openDatabase(options: DatabaseOptions): Database {
+  const session = {
+    connectionString: options.url,
+    connectionTimeoutMillis: options.connect_timeout_ms,
+    options: `-c TimeZone=UTC -c statement_timeout=${options.statement_timeout_ms} -c idle_in_transaction_session_timeout=${options.idle_in_transaction_timeout_ms}`,
+    application_name: 'coulomb',
+    keepAlive: true,
+  };
+  const pool = new pg.Pool({ ...session, max: options.max_connections, idleTimeoutMillis: 60_000 });
+  // An idle connection that breaks is replaced by the pool; without a listener it would end the process.
+  pool.on('error', () => {});
+
+  async function transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    const client = await pool.connect();
+    let broken: Error | undefined;
+    const onError = (error: Error) => (broken = error);
+    client.on('error', onError);
+    try {
+      await client.query('BEGIN');
+      const result = await work({ query: (text, values, name) => run(client, text, values, name) });
+      await client.query('COMMIT');
+      return result;
+    } catch (error) {
+      await client.query('ROLLBACK').catch((failure: Error) => (broken ??= failure));
+      throw error;
+    } finally {
+      client.off('error', onError);
+      client.release(broken);
+    }
+  }
+
+  return {
+    query: (text, values, name) => run(pool, text, values, name),
+    transaction,
+    connect: async () => {
+      const client = new pg.Client(session);
+      await client.connect();
+      return client;
+    },
+    stats: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
+    close: () => pool.end(),
+  };
+}
+
+const bigintToText = (_key: string, value: unknown): unknown =>
+  typeof value === 'bigint' ? value.toString() : value;
+
+/** Rows as the one JSON parameter of `json_to_recordset` / `json_populate_recordset`; bigints stay exact. */
+export const rowsParameter = (rows: readonly object[]): string => JSON.stringify(rows, bigintToText);
+
+const insertNames = new Map<string, string>();
+
+/**
+ * `INSERT` of many rows in one statement. All rows have the keys of the first one;
+ * columns that they do not name take the table's defaults.
+ */
+export async function insertRows(sql: Sql, table: string, rows: readonly object[]): Promise<void> {
+  const first = rows[0];
+  if (!first) return;
+  const columns = Object.keys(first).map((column) => `"${column}"`).join(', ');
+  const text = `INSERT INTO ${table} (${columns}) SELECT ${columns} FROM json_populate_recordset(NULL::${table}, $1)`;
+  let name = insertNames.get(text);
+  if (name === undefined) insertNames.set(text, (name = `insert ${insertNames.size} ${table}`));
+  await sql.query(text, [rowsParameter(rows)], name);
+}
+
+/** SQLSTATE of a database error, or undefined for anything else. */
+export function sqlState(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.code : undefined;
+}
+
+/** True when the error says that the database cannot be used now, not that the statement was wrong. */
+export function isUnavailable(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code;
+  if (typeof code === 'string') {
+    if (/^(08|53|57P0|25P03|58)/.test(code)) return true;
+    if (/^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/.test(code)) return true;
+  }
+  const message = error instanceof Error ? error.message : '';
+  return /Connection terminated|timeout exceeded when trying to connect|connection error|not queryable|Cannot use a pool after/i.test(
+    message,
+  );
+}

@@ -1,0 +1,50 @@
+import type { Static, TObject, TSchema } from 'typebox';
+
+export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
+
+/** Who asks: an API key, with its one organization and environment. */
+export interface Caller {
+  key_id: string;
+  organization_id: string;
+  environment_id: string;
+  environment_kind: 'staging' | 'production';
+  permissions: ReadonlySet<Permission>;
+  /** The organization's features that are on. */
+  features: ReadonlySet<string>;
+}
+
+export interface RouteInput<P, Q, B> {
+  caller: Caller;
+  params: P;
+  query: Q;
+  body: B;
+  request_id: string;
+}
+
+/**
+ * One route of the API: gives validation, types and its part of the OpenAPI document.
+ * Responses are schemas of the contract, by name, so that the document cannot be narrower than it.
+ */
+export interface Route<P extends TObject = TObject, Q extends TObject = TObject, B extends TSchema = TSchema> {
+  method: 'GET' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
+  /** As the contract spells it, without `/v1`: `/organizations/{organization_id}/wallets`. */
+  path: string;
+  operation_id: string;
+  tag: string;
+  summary: string;
+  /** Any one of these suffices (WRITE includes READ and RECEIVE). A function decides by the raw body. */
+  permissions: readonly Permission[] | ((raw_body: unknown) => readonly Permission[]);
+  params: P;
+  query: Q;
+  /** Picks the schema by a discriminator of the raw body where one route takes several shapes. */
+  body?: B;
+  selectBody?: (raw_body: Record<string, unknown>) => TSchema;
+  success: { status: 200 | 202; schema?: object };
+  /** Contract schema names by status; the ones that every operation has are added. */
+  errors: Partial<Record<400 | 403 | 404 | 409 | 503, string>>;
+  handler(input: RouteInput<Static<P>, Static<Q>, Static<B>>): Promise<unknown>;
+}
+
+/** Types a route by its schemas; the runtime value is the route itself. */
+export const defineRoute = <P extends TObject, Q extends TObject, B extends TSchema>(route: Route<P, Q, B>): Route =>
+  route as unknown as Route;

@@ -1,0 +1,93 @@
+import { hash } from 'node:crypto';
+import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
+
+/**
+ * The accounts of a node that every organization has its own set of. They have no floor, so they carry
+ * no balance: they are appended to without a lock and summed from the transfers (rollup.ts).
+ */
+const NODE_ACCOUNT_KINDS = [
+  'channels',
+  'chain',
+  'network_fees',
+  'processing_fees',
+  'capital',
+  'loss',
+  'frozen',
+] as const;
+
+export type NodeAccountKind = (typeof NODE_ACCOUNT_KINDS)[number];
+
+// Derived ids are asked for several times per transfer; emptied when full, so it cannot grow with tenants.
+const MAX_CACHED_IDS = 50_000;
+const cachedIds = new Map<string, string>();
+
+/** Id of a node's account: derived from what names it, so that posting a transfer needs no lookup. */
+export function nodeAccountId(
+  organization_id: string,
+  node_id: string,
+  kind: NodeAccountKind,
+  currency: string,
+): string {
+  const name = `${organization_id}/${kind}/${currency}/${node_id}`;
+  const cached = cachedIds.get(name);
+  if (cached !== undefined) return cached;
+  const hex = hash('sha256', name, 'hex');
+  // UUID version 8 (its content is the application's own), variant 10.
+  const variant = ((Number.parseInt(hex.charAt(16), 16) & 3) | 8).toString(16);
+  const id = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+  if (cachedIds.size >= MAX_CACHED_IDS) cachedIds.clear();
+  cachedIds.set(name, id);
+  return id;
+}
+
+export interface NodeAccounts {
+  organization_id: string;
+  node_id: string;
+  network: string;
+  currency: string;
+}
+
+/** Makes the rows of an organization's accounts of a node; those that exist stay as they are. */
+export async function ensureNodeAccounts(sql: Sql, node: NodeAccounts): Promise<void> {
+  const rows = NODE_ACCOUNT_KINDS.map((kind) => ({
+    id: nodeAccountId(node.organization_id, node.node_id, kind, node.currency),
+    kind,
+    ...node,
+  }));
+  // In id order: two transactions that make the same rows wait for each other in one direction only.
+  await sql.query(
+    `INSERT INTO accounts (organization_id, id, kind, node_id, network, currency)
+     SELECT organization_id, id, kind, node_id, network, currency
+     FROM json_populate_recordset(NULL::accounts, $1) ORDER BY id
+     ON CONFLICT DO NOTHING`,
+    [rowsParameter(rows)],
+    'ensure node accounts',
+  );
+}
+
+export interface NewWalletAccount {
+  organization_id: string;
+  /** The wallet's id: a wallet and its account are one. */
+  id: string;
+  environment_id: string;
+  line_of_credit_id: string;
+  node_id: string;
+  network: string;
+  currency: string;
+  /** How far below zero it may go, in base units of `currency`. */
+  limit: bigint;
+  /** RFC 3339. */
+  updated_at: string;
+}
+
+/** Opens a wallet's account with a total of 0, and the accounts of its node if this is the first. */
+export async function openWalletAccount(sql: Sql, account: NewWalletAccount): Promise<void> {
+  const row = { ...account, kind: 'wallet', total: 0n, held: 0n, line_disabled: false };
+  await insertRows(sql, 'accounts', [row]);
+  await ensureNodeAccounts(sql, {
+    organization_id: account.organization_id,
+    node_id: account.node_id,
+    network: account.network,
+    currency: account.currency,
+  });
+}

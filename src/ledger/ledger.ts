@@ -1,0 +1,260 @@
+import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
+import { newId } from '../core/ids.ts';
+import { nodeAccountId, type NodeAccountKind } from './accounts.ts';
+
+/** A wallet's account while its row is locked. Amounts in base units of `currency`. */
+export interface WalletAccount {
+  organization_id: string;
+  id: string;
+  environment_id: string;
+  node_id: string;
+  currency: string;
+  limit: bigint;
+  total: bigint;
+  held: bigint;
+  line_disabled: boolean;
+  deleted_at: string | null;
+}
+
+export interface WalletRef {
+  organization_id: string;
+  id: string;
+}
+
+/** What a batch writes to the ledger, collected while its commands are decided in memory. */
+export interface Posting {
+  touched: Map<WalletAccount, string>;
+  transfers: object[];
+  events: object[];
+  holds: object[];
+  ended_holds: object[];
+}
+
+export const newPosting = (): Posting => ({
+  touched: new Map(),
+  transfers: [],
+  events: [],
+  holds: [],
+  ended_holds: [],
+});
+
+/** What a movement says of itself. */
+export interface Reason {
+  /** The payment that moves the money; null for an operator's deposit or withdrawal. */
+  payment_id: string | null;
+  /** RFC 3339 with microseconds. */
+  at: string;
+}
+
+/** The other side of a movement: another wallet, or one of the accounts of a node in the same organization. */
+export type Counterpart = { wallet: WalletAccount } | { node_id: string; kind: NodeAccountKind };
+
+/** total - holds + limit: what can still be spent. */
+export const availableOf = (account: WalletAccount): bigint => account.total - account.held + account.limit;
+
+function event(posting: Posting, account: WalletAccount, type: string, event_id: string, amount: bigint, reason: Reason) {
+  const row = {
+    organization_id: account.organization_id,
+    wallet_id: account.id,
+    effective_time: reason.at,
+    type,
+    event_id,
+    payment_id: reason.payment_id,
+    currency: account.currency,
+    amount,
+    network_fee: 0n,
+    processing_fee: 0n,
+  };
+  posting.events.push(row);
+  posting.touched.set(account, reason.at);
+  return row;
+}
+
+const counterAccount = (account: WalletAccount, other: Counterpart): string =>
+  'wallet' in other
+    ? other.wallet.id
+    : nodeAccountId(account.organization_id, other.node_id, other.kind, account.currency);
+
+/** Records `amount` from one account to another of the same organization; nothing for 0 or to itself. */
+export function transfer(
+  posting: Posting,
+  move: { organization_id: string; from: string; to: string; currency: string; amount: bigint; kind: string },
+  reason: Reason,
+): void {
+  if (move.amount === 0n || move.from === move.to) return;
+  posting.transfers.push({
+    organization_id: move.organization_id,
+    from_account: move.from,
+    to_account: move.to,
+    currency: move.currency,
+    amount: move.amount,
+    kind: move.kind,
+    payment_id: reason.payment_id,
+    at: reason.at,
+  });
+}
+
+/** Reserves `amount`; the hold's id, or null when less than that is available. */
+export function hold(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): string | null {
+  if (amount < 0n || availableOf(account) < amount) return null;
+  const id = newId();
+  account.held += amount;
+  event(posting, account, 'held', id, amount, reason);
+  posting.holds.push({
+    organization_id: account.organization_id,
+    wallet_id: account.id,
+    id,
+    payment_id: reason.payment_id,
+    amount,
+    effective_time: reason.at,
+  });
+  return id;
+}
+
+export interface HeldFunds {
+  hold_id: string;
+  held: bigint;
+}
+
+function endHold(posting: Posting, account: WalletAccount, funds: HeldFunds): void {
+  if (account.held < funds.held) throw new Error(`wallet ${account.id} holds less than hold ${funds.hold_id}`);
+  account.held -= funds.held;
+  posting.ended_holds.push({
+    organization_id: account.organization_id,
+    wallet_id: account.id,
+    id: funds.hold_id,
+  });
+}
+
+export interface Cost {
+  principal: bigint;
+  network_fee: bigint;
+  processing_fee: bigint;
+}
+
+/**
+ * Takes the real cost out of a hold and frees the rest. Principal goes to `to`; the network fee leaves
+ * through network_fees to the same side, the processing fee stays with the operator.
+ * Throws when the cost exceeds what was held: that is never written.
+ */
+export function capture(
+  posting: Posting,
+  account: WalletAccount,
+  funds: HeldFunds,
+  cost: Cost,
+  to: Counterpart,
+  reason: Reason,
+): void {
+  const amount = cost.principal + cost.network_fee + cost.processing_fee;
+  if (amount > funds.held) throw new Error(`capture of ${amount} exceeds the hold of ${funds.held}`);
+  endHold(posting, account, funds);
+  account.total -= amount;
+  const row = event(posting, account, 'captured', funds.hold_id, amount, reason);
+  row.network_fee = cost.network_fee;
+  row.processing_fee = cost.processing_fee;
+  const { organization_id, currency } = account;
+  const counter = counterAccount(account, to);
+  const fees = (kind: NodeAccountKind) => nodeAccountId(organization_id, account.node_id, kind, currency);
+  const move = (from: string, into: string, part: bigint, kind: string) =>
+    transfer(posting, { organization_id, from, to: into, currency, amount: part, kind }, reason);
+  move(account.id, counter, cost.principal, 'captured');
+  move(account.id, fees('network_fees'), cost.network_fee, 'network_fee');
+  move(fees('network_fees'), counter, cost.network_fee, 'network_fee');
+  move(account.id, fees('processing_fees'), cost.processing_fee, 'processing_fee');
+}
+
+/** Frees a hold: nothing was spent. */
+export function release(posting: Posting, account: WalletAccount, funds: HeldFunds, reason: Reason): void {
+  endHold(posting, account, funds);
+  event(posting, account, 'released', funds.hold_id, funds.held, reason);
+}
+
+/**
+ * Adds `amount` to a wallet; answers the credit's id. `from` is where the money came in; null when the
+ * transfer was already written by the paying side (an internal payment within one organization).
+ */
+export function credit(
+  posting: Posting,
+  account: WalletAccount,
+  amount: bigint,
+  from: Counterpart | null,
+  reason: Reason,
+): string {
+  const id = newId();
+  account.total += amount;
+  event(posting, account, 'credited', id, amount, reason);
+  if (from) {
+    const { organization_id, currency } = account;
+    const source = counterAccount(account, from);
+    transfer(posting, { organization_id, from: source, to: account.id, currency, amount, kind: 'credited' }, reason);
+  }
+  return id;
+}
+
+/** Puts operator's capital into a wallet. */
+export function deposit(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): void {
+  account.total += amount;
+  event(posting, account, 'deposited', newId(), amount, reason);
+  const { organization_id, currency, node_id } = account;
+  const from = nodeAccountId(organization_id, node_id, 'capital', currency);
+  transfer(posting, { organization_id, from, to: account.id, currency, amount, kind: 'deposited' }, reason);
+}
+
+/** Takes money out of a wallet into operator's capital; false when less than that is available. */
+export function withdraw(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): boolean {
+  if (availableOf(account) < amount) return false;
+  account.total -= amount;
+  event(posting, account, 'withdrawn', newId(), amount, reason);
+  const { organization_id, currency, node_id } = account;
+  const to = nodeAccountId(organization_id, node_id, 'capital', currency);
+  transfer(posting, { organization_id, from: account.id, to, currency, amount, kind: 'withdrawn' }, reason);
+  return true;
+}
+
+const WALLET_COLUMNS =
+  'a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held, a.line_disabled, a.deleted_at';
+
+const readWallets = (lock: string) => `
+  SELECT ${WALLET_COLUMNS}
+  FROM json_to_recordset($1) AS r(organization_id uuid, id uuid)
+  JOIN accounts a ON a.organization_id = r.organization_id AND a.id = r.id AND a.kind = 'wallet'
+  ORDER BY a.organization_id, a.id ${lock}`;
+
+/** Reads and locks wallets' accounts in id order; a wallet that does not exist is left out. */
+export const lockWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<WalletAccount[]> =>
+  sql.query<WalletAccount>(readWallets('FOR NO KEY UPDATE OF a'), [rowsParameter(refs)], 'lock wallets');
+
+/** The same without a lock, for what only looks at them. */
+export const peekWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<WalletAccount[]> =>
+  sql.query<WalletAccount>(readWallets(''), [rowsParameter(refs)], 'peek wallets');
+
+/** Writes all of a posting with one statement per table. Call inside the transaction that locked the wallets. */
+export async function post(sql: Sql, posting: Posting): Promise<void> {
+  if (posting.touched.size > 0) {
+    const balances = [...posting.touched].map(([account, at]) => ({
+      organization_id: account.organization_id,
+      id: account.id,
+      total: account.total,
+      held: account.held,
+      updated_at: at,
+    }));
+    await sql.query(
+      `UPDATE accounts a SET total = r.total, held = r.held, updated_at = r.updated_at
+       FROM json_to_recordset($1) AS r(organization_id uuid, id uuid, total bigint, held bigint, updated_at timestamptz)
+       WHERE a.organization_id = r.organization_id AND a.id = r.id`,
+      [rowsParameter(balances)],
+      'post balances',
+    );
+  }
+  await insertRows(sql, 'transfers', posting.transfers);
+  await insertRows(sql, 'ledger_events', posting.events);
+  await insertRows(sql, 'holds', posting.holds);
+  if (posting.ended_holds.length > 0) {
+    await sql.query(
+      `DELETE FROM holds h USING json_to_recordset($1) AS r(organization_id uuid, wallet_id uuid, id uuid)
+       WHERE h.organization_id = r.organization_id AND h.wallet_id = r.wallet_id AND h.id = r.id`,
+      [rowsParameter(posting.ended_holds)],
+      'end holds',
+    );
+  }
+}

@@ -1,0 +1,176 @@
+import { ApiError } from '../core/errors.ts';
+import { timeText } from '../core/clock.ts';
+import { hold, availableOf } from '../ledger/ledger.ts';
+import type { Draft } from './rules.ts';
+import type { Target, WalletFacts } from './store.ts';
+import { heldOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import type { Command, KeyClaim, Work } from './work.ts';
+
+/** A sound request, with what was looked up for it. */
+export interface NewPayment {
+  id: string;
+  wallet: WalletFacts;
+  draft: Draft;
+  metadata: Record<string, string> | null;
+  /** The receive of this deployment that it pays, if it may be settled inside. */
+  target: Target | null;
+  now_ms: number;
+}
+
+/** The contract reserves this description: it fails a receive as a reflex policy would, for compliance tests. */
+const COMPLIANCE_DESCRIPTION = 'VOLTAGE_COMPLIANCE_550e8400-e29b-41d4-a716-446655440000';
+
+const INSUFFICIENT_FUNDS: PaymentError = {
+  type: 'hold_failed',
+  code: 'insufficient_funds',
+  detail: 'the wallet has less available than amount and fees',
+};
+const HASH_IN_USE: PaymentError = {
+  type: 'send_failed',
+  code: 'invalid_bolt11_invoice',
+  detail: 'a payment of this invoice is under way or was made',
+};
+const NOT_PAYABLE: PaymentError = {
+  type: 'send_failed',
+  code: 'invalid_bolt11_invoice',
+  detail: 'the invoice cannot be paid any more',
+};
+
+/**
+ * The command that makes a payment: row, hold, job and history in one transaction.
+ * Refuses with `payment_exists` (409) or `invalid_payment` (disabled line, deleted wallet).
+ */
+export function createCommand(request: NewPayment): Command<Payment> {
+  const { wallet, draft } = request;
+  const ref: PaymentRef = {
+    organization_id: wallet.organization_id,
+    environment_id: wallet.environment_id,
+    id: request.id,
+  };
+  const wallet_ref = { organization_id: wallet.organization_id, id: wallet.id };
+  const sending = draft.direction === 'send';
+  const claim: KeyClaim | null =
+    sending && draft.payment_hash !== null
+      ? { ...ref, node_id: wallet.node_id, kind: 'send', key: draft.payment_hash }
+      : null;
+  return {
+    payments: request.target ? [ref, request.target] : [ref],
+    ...(sending ? { wallets: [wallet_ref] } : { peeks: [wallet_ref] }),
+    ...(claim ? { claims: [claim] } : {}),
+    moves_money: false,
+    decide(work) {
+      try {
+        refuse(work, ref, wallet);
+      } catch (error) {
+        if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
+        throw error;
+      }
+      const payment = newRow(work, request, ref);
+      work.create(payment);
+      if (sending) startSend(work, payment, claim, request.target);
+      else startReceive(work, payment);
+      return payment;
+    },
+  };
+}
+
+function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
+  if (work.payment(ref)) {
+    throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
+  }
+  const account = work.look({ organization_id: wallet.organization_id, id: wallet.id });
+  if (!account || account.deleted_at !== null) throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
+  if (account.line_disabled) throw new ApiError('invalid_payment', "the wallet's line of credit is disabled");
+}
+
+function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
+  const { draft, wallet } = request;
+  const created_at = work.time();
+  return {
+    ...ref,
+    wallet_id: wallet.id,
+    line_of_credit_id: wallet.line_of_credit_id,
+    node_id: wallet.node_id,
+    direction: draft.direction,
+    kind: draft.kind,
+    category: 'standard',
+    check_only: false,
+    currency: wallet.currency,
+    state: draft.direction === 'send' ? 'approved' : 'generating',
+    amount: draft.amount,
+    max_fee: draft.max_fee,
+    network_fee: null,
+    processing_fee: 0n,
+    credited: 0n,
+    hold_id: null,
+    payment_hash: draft.payment_hash,
+    payment_request: draft.payment_request,
+    address: draft.address,
+    description: draft.description,
+    expiration: draft.expiration,
+    expires_at: draft.expiration === null ? null : timeText(request.now_ms + draft.expiration * 1000),
+    claimed_by: null,
+    target: request.target && {
+      organization_id: request.target.organization_id,
+      environment_id: request.target.environment_id,
+      id: request.target.id,
+      node_id: request.target.node_id,
+    },
+    receipts: [],
+    frozen: null,
+    error: null,
+    metadata: request.metadata,
+    last_position: 0,
+    created_at,
+    updated_at: created_at,
+  };
+}
+
+function startReceive(work: Work, payment: Payment): void {
+  work.record(payment, 'requested');
+  if (payment.description === COMPLIANCE_DESCRIPTION) {
+    const error = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
+    work.move(payment, 'failed', 'failed', error);
+    return;
+  }
+  work.job(payment, { kind: 'generate', run_at: payment.created_at, mine: true });
+}
+
+function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target: Target | null): void {
+  work.record(payment, 'requested');
+  work.record(payment, 'approved');
+  const fail = (error: PaymentError) => {
+    if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
+    work.move(payment, 'failed', 'failed', error);
+  };
+  const account = work.wallet(payment.organization_id, payment.wallet_id);
+  if (availableOf(account) < heldOf(payment)) return fail(INSUFFICIENT_FUNDS);
+  if (claim && !work.holdsClaim(claim)) return fail(HASH_IN_USE);
+  const receive = target ? work.payment(target) : undefined;
+  if (target && claim && (!receive || !isPayable(receive, payment))) return fail(NOT_PAYABLE);
+  payment.hold_id = hold(work.posting, account, heldOf(payment), { payment_id: payment.id, at: work.time() });
+  work.record(payment, 'held');
+  if (!receive) {
+    work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
+    return;
+  }
+  // Paid inside. An invoice is claimed first and cancelled at its node before it settles (semantics.md
+  // section 3); an address stays payable, so nothing needs to be cancelled.
+  payment.state = 'claiming';
+  if (claim) {
+    receive.claimed_by = payment.id;
+    work.touch(receive);
+  }
+  work.job(payment, { kind: 'internal', run_at: payment.created_at, mine: true });
+}
+
+function isPayable(receive: Payment, send: Payment): boolean {
+  return (
+    receive.state === 'receiving' &&
+    receive.claimed_by === null &&
+    receive.payment_hash === send.payment_hash &&
+    receive.expires_at !== null &&
+    receive.expires_at > send.created_at &&
+    (receive.kind !== 'bolt11' || receive.credited === 0n)
+  );
+}

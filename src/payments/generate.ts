@@ -1,0 +1,61 @@
+import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
+import { failReceiveCommand, generatedCommand } from './receive.ts';
+import { RECEIVE_DUST_MSATS } from './rules.ts';
+import { refKey, refOf, type Payment } from './types.ts';
+
+const wantsInvoice = (payment: Payment): boolean => payment.kind !== 'onchain';
+
+/** A bip21 receive too small for the chain is a URI with the invoice only. */
+const wantsAddress = (payment: Payment): boolean =>
+  payment.kind === 'onchain' ||
+  (payment.kind === 'bip21' && (payment.amount === null || payment.amount >= RECEIVE_DUST_MSATS));
+
+/** Has the node make the invoices and addresses of new receives, one call for all, and stores them. */
+export async function generate(engine: Engine, payments: readonly Payment[]): Promise<void> {
+  const [first] = payments;
+  if (!first) return;
+  const node = nodeOf(engine, first.node_id);
+  const invoiced = payments.filter(wantsInvoice);
+  const addressed = payments.filter(wantsAddress);
+  let invoices: Awaited<ReturnType<typeof node.createInvoices>>;
+  let addresses: string[];
+  try {
+    invoices = await node.createInvoices(
+      invoiced.map((payment) => ({
+        reference: refKey(payment),
+        amount_msats: payment.amount === null ? null : payment.amount + payment.processing_fee,
+        description: payment.description ?? '',
+        expiry_seconds: payment.expiration ?? 0,
+        created_at_ms: Date.parse(payment.created_at),
+      })),
+    );
+    addresses = addressed.length > 0 ? await node.newAddresses(addressed.map(refKey)) : [];
+  } catch (error) {
+    return waitForNode(engine, payments, error);
+  }
+  const invoiceOf = new Map(invoiced.map((payment, index) => [payment, invoices[index] ?? null]));
+  const addressOf = new Map(addressed.map((payment, index) => [payment, addresses[index] ?? null]));
+  await Promise.all(
+    payments.map((payment) => {
+      const made = { invoice: invoiceOf.get(payment) ?? null, address: addressOf.get(payment) ?? null };
+      return attempt(engine, payment, engine.writer.advance(generatedCommand(payment, made)));
+    }),
+  );
+}
+
+/** The node is away: the receives wait, each until its own time is up. */
+async function waitForNode(engine: Engine, payments: readonly Payment[], cause: unknown): Promise<void> {
+  const now_ms = engine.clock.now();
+  const over = payments.filter((payment) => Date.parse(payment.expires_at ?? '') <= now_ms);
+  const waiting = payments.filter((payment) => !over.includes(payment));
+  engine.log.warn({ err: cause, waiting: waiting.length, failed: over.length }, 'the node made no invoices');
+  await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.retry));
+  const error = {
+    type: 'receive_failed',
+    code: 'upstream_failure',
+    detail: 'the node could not be reached in time',
+  };
+  await Promise.all(
+    over.map((payment) => attempt(engine, payment, engine.writer.advance(failReceiveCommand(refOf(payment), error)))),
+  );
+}

@@ -1,0 +1,74 @@
+import { capture } from '../ledger/ledger.ts';
+import { creditReceive } from './receive.ts';
+import { expectState, failSend, fundsOf } from './settle.ts';
+import { type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import type { Command } from './work.ts';
+
+/**
+ * The last step of an internal payment: its receive was claimed and, where it has an invoice, the node
+ * confirmed that nobody outside can pay that any more. Debit, credit and both ends in one transaction.
+ */
+export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Command<Payment> => ({
+  payments: [send, receive],
+  moves_money: true,
+  decide(work) {
+    const payment = expectState(work, send, ['claiming']);
+    const target = work.payment(receive);
+    if (!target) throw new Error(`receive ${receive.id} of internal payment ${send.id} is missing`);
+    const amount = payment.amount ?? 0n;
+    const funds = fundsOf(payment);
+    const from = work.wallet(payment.organization_id, payment.wallet_id);
+    const to = work.wallet(target.organization_id, target.wallet_id);
+    const direct = from.organization_id === to.organization_id && from.node_id === to.node_id;
+    payment.network_fee = 0n;
+    capture(
+      work.posting,
+      from,
+      funds,
+      { principal: amount, network_fee: 0n, processing_fee: payment.processing_fee },
+      direct ? { wallet: to } : { node_id: from.node_id, kind: 'channels' },
+      { payment_id: payment.id, at: work.time() },
+    );
+    payment.receipts = [shortcircuit(amount, target.id, funds.hold_id)];
+    work.move(payment, 'completed', 'completed');
+    work.job(payment, null);
+    if (target.claimed_by === payment.id) target.claimed_by = null;
+    creditReceive(
+      work,
+      target,
+      amount,
+      // Between organizations or nodes each one's share of the node accounts moves too, so that
+      // every organization's entries sum to zero alone.
+      direct ? null : { node_id: to.node_id, kind: 'channels' },
+      (ledger_id) => shortcircuit(amount, payment.id, ledger_id),
+    );
+    return payment;
+  },
+});
+
+const shortcircuit = (amount: bigint, offset_payment_id: string, ledger_id: string) => ({
+  type: 'shortcircuit' as const,
+  amount_msats: amount.toString(),
+  offset_payment_id,
+  ledger_id,
+});
+
+/** An outside payer was first: the internal payment ends, its claim is lifted and its hold freed. */
+export const failInternalCommand = (
+  send: PaymentRef,
+  receive: PaymentRef,
+  error: PaymentError,
+): Command<Payment> => ({
+  payments: [send, receive],
+  moves_money: true,
+  decide(work) {
+    const payment = expectState(work, send, ['claiming']);
+    const target = work.payment(receive);
+    if (target?.claimed_by === payment.id) {
+      target.claimed_by = null;
+      work.touch(target);
+    }
+    failSend(work, payment, error);
+    return payment;
+  },
+});

@@ -1,0 +1,182 @@
+import type { Sql } from '../core/db.ts';
+import { bindingOf, readCursor, writeCursor } from './cursor.ts';
+import { statesOf } from './states.ts';
+import type { Payment } from './types.ts';
+
+/** Filters and paging of GET /payments, as validated. */
+export interface ListQuery {
+  offset?: number;
+  limit?: number;
+  cursor?: string;
+  pagination?: 'offset' | 'cursor';
+  wallet_id?: string;
+  line_of_credit_id?: string;
+  payment_category?: string;
+  metadata?: Record<string, string>;
+  statuses?: string[];
+  sort_key?: 'created_at' | 'updated_at';
+  sort_order?: 'ASC' | 'DESC';
+  kind?: string;
+  direction?: string;
+  start_date?: string;
+  end_date?: string;
+  check_only?: boolean;
+}
+
+export interface Page {
+  items: string[];
+  offset: number;
+  limit: number;
+  total?: bigint;
+  next_cursor?: string | null;
+  has_more?: boolean;
+}
+
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1000;
+
+/** Renders payments to JSON, remembering what it rendered by row version. */
+export type Renderer = (sql: Sql, rows: readonly RowVersion[], scope: Scope) => Promise<string[]>;
+
+export interface RowVersion {
+  id: string;
+  /** xmin: the transaction that wrote this version of the row. */
+  version: string;
+  sort_value: string;
+}
+
+export interface Scope {
+  organization_id: string;
+  environment_id: string;
+}
+
+interface Where {
+  text: string;
+  values: unknown[];
+}
+
+function whereOf(scope: Scope, query: ListQuery): Where {
+  const values: unknown[] = [scope.organization_id, scope.environment_id];
+  const terms = ['p.organization_id = $1', 'p.environment_id = $2'];
+  const add = (term: (parameter: string) => string, value: unknown): void => {
+    if (value === undefined) return;
+    values.push(value);
+    terms.push(term(`$${values.length}`));
+  };
+  add((p) => `p.wallet_id = ${p}`, query.wallet_id);
+  add((p) => `p.line_of_credit_id = ${p}`, query.line_of_credit_id);
+  add((p) => `p.category = ${p}`, query.payment_category);
+  add((p) => `p.metadata @> ${p}::jsonb`, query.metadata && JSON.stringify(query.metadata));
+  add((p) => `p.state = ANY(${p})`, query.statuses?.flatMap(statesOf));
+  add((p) => `p.kind = ${p}`, query.kind);
+  add((p) => `p.direction = ${p}`, query.direction);
+  add((p) => `p.created_at >= ${p}`, query.start_date);
+  add((p) => `p.created_at <= ${p}`, query.end_date);
+  add((p) => `p.check_only = ${p}`, query.check_only);
+  return { text: terms.join(' AND '), values };
+}
+
+/** What a cursor is bound to: scope, filters and sort, but not the page size. */
+function boundTo(scope: Scope, query: ListQuery, sort: { key: string; order: string }): string {
+  const { offset: _o, limit: _l, cursor: _c, pagination: _p, metadata, statuses, ...filters } = query;
+  const sorted = (pairs: [string, unknown][]) => pairs.sort(([a], [b]) => (a < b ? -1 : 1));
+  return bindingOf([
+    scope.organization_id,
+    scope.environment_id,
+    sort,
+    sorted(Object.entries({ ...filters, sort_key: sort.key, sort_order: sort.order })),
+    metadata ? sorted(Object.entries(metadata)) : null,
+    statuses ? [...statuses].sort() : null,
+  ]);
+}
+
+/** One page of payments, in either pagination; items are rendered JSON. Throws `invalid_cursor`. */
+export async function listPayments(
+  sql: Sql,
+  secret: Buffer,
+  scope: Scope,
+  query: ListQuery,
+  render: Renderer,
+): Promise<Page> {
+  const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
+  const sort = { key: query.sort_key ?? 'created_at', order: query.sort_order ?? 'DESC' };
+  const where = whereOf(scope, query);
+  const by_cursor = query.cursor !== undefined || query.pagination === 'cursor';
+  const bound_to = boundTo(scope, query, sort);
+  const offset = by_cursor ? 0 : (query.offset ?? 0);
+  if (query.cursor !== undefined) {
+    const position = readCursor(secret, bound_to, query.cursor);
+    const compare = sort.order === 'ASC' ? '>' : '<';
+    const n = where.values.push(position.value, position.id);
+    where.text += ` AND (p.${sort.key}, p.id) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
+  }
+  const read = limit === 0 ? 0 : limit + 1;
+  const rows = await sql.query<RowVersion>(
+    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM payments p
+     WHERE ${where.text} ORDER BY p.${sort.key} ${sort.order}, p.id ${sort.order} LIMIT ${read} OFFSET ${offset}`,
+    where.values,
+  );
+  const shown = rows.slice(0, limit);
+  const has_more = rows.length > limit;
+  const items = await render(sql, shown, scope);
+  const last = shown.at(-1);
+  if (by_cursor) {
+    const next = has_more && last ? { value: last.sort_value, id: last.id } : null;
+    return { items, offset: 0, limit, next_cursor: next && writeCursor(secret, bound_to, next), has_more };
+  }
+  const [count] = await sql.query<{ total: bigint }>(
+    `SELECT count(*) AS total FROM payments p WHERE ${where.text}`,
+    where.values,
+  );
+  return { items, offset, limit, total: count?.total ?? 0n, has_more };
+}
+
+/** The page as JSON text: items are spliced in as they are. */
+export function pageJson(page: Page): string {
+  const rest = JSON.stringify({
+    offset: page.offset,
+    limit: page.limit,
+    ...(page.total === undefined ? {} : { total: Number(page.total) }),
+    ...(page.next_cursor === undefined ? {} : { next_cursor: page.next_cursor }),
+    has_more: page.has_more,
+  });
+  return `{"items":[${page.items.join(',')}],${rest.slice(1)}`;
+}
+
+// About 1.5 kB each: at most some 30 MB.
+const MAX_RENDERED = 20_000;
+
+/**
+ * Renders each version of a row once. What is remembered can never be stale: it is looked up by the
+ * version that the page's own query has just read.
+ */
+export function createRenderer(show: (payment: Payment) => string): Renderer {
+  const rendered = new Map<string, { version: string; json: string }>();
+  const remember = (id: string, version: string, json: string): void => {
+    if (rendered.size >= MAX_RENDERED) rendered.clear();
+    rendered.set(id, { version, json });
+  };
+  return async (sql, rows, scope) => {
+    const keyOf = (id: string) => `${scope.organization_id}/${scope.environment_id}/${id}`;
+    const shown = new Map<string, string>();
+    for (const { id, version } of rows) {
+      const known = rendered.get(keyOf(id));
+      if (known?.version === version) shown.set(id, known.json);
+    }
+    const missing = rows.filter(({ id }) => !shown.has(id));
+    if (missing.length > 0) {
+      const found = await sql.query<Payment & { version: string }>(
+        `SELECT p.*, p.xmin::text AS version FROM payments p
+         WHERE p.organization_id = $1 AND p.environment_id = $2 AND p.id = ANY($3)`,
+        [scope.organization_id, scope.environment_id, missing.map(({ id }) => id)],
+        'render payments',
+      );
+      for (const { version, ...payment } of found) {
+        const json = show(payment);
+        shown.set(payment.id, json);
+        remember(keyOf(payment.id), version, json);
+      }
+    }
+    return rows.flatMap(({ id }) => shown.get(id) ?? []);
+  };
+}

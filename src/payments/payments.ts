@@ -1,0 +1,209 @@
+import type { Logger } from 'pino';
+import type { Lane } from '../core/batch.ts';
+import { createTimestamps, type Clock } from '../core/clock.ts';
+import type { Database } from '../core/db.ts';
+import type { LightningNode } from '../lightning/node.ts';
+import { applyOutcome, broadcastStored, dispatch } from './dispatch.ts';
+import { createStep, PAUSE_MS, type Engine, type EngineConfig } from './engine.ts';
+import { generate } from './generate.ts';
+import { settleInside } from './inside.ts';
+import { createJobBoard, type Job } from './jobs.ts';
+import { COMPARE_FROM_START, compareInvoices, creditSettled, expire, rememberPaymentIndex, track } from './recover.ts';
+import { scanChain } from './scan.ts';
+import { readPayments } from './store.ts';
+import { isOnChain, refKey, type JobKind, type Payment, type PaymentRef } from './types.ts';
+import { createWriter } from './writer.ts';
+
+export interface PaymentsDeps {
+  db: Database;
+  clock: Clock;
+  log: Logger;
+  nodes: ReadonlyMap<string, LightningNode>;
+  config: EngineConfig;
+}
+
+/** Everything that moves payments in this process. */
+export interface PaymentEngine {
+  engine: Engine;
+  /** Starts a payment that was just created on its way. */
+  begin(payment: Payment): void;
+  start(): Promise<void>;
+  /** Finishes the batches under way; what is left is free for other processes. */
+  stop(): Promise<void>;
+  queueDepth(): number;
+}
+
+const STEP_OF_STATE: Partial<Record<Payment['state'], JobKind>> = {
+  generating: 'generate',
+  approved: 'dispatch',
+  claiming: 'internal',
+};
+
+const NODE_TIMER_MS = 10_000;
+
+/** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
+export function createPayments(deps: PaymentsDeps): PaymentEngine {
+  const { db, clock, log, config, nodes } = deps;
+  const jobs = createJobBoard({ db, clock, log });
+  const writer = createWriter({
+    db,
+    time: createTimestamps(clock),
+    worker: jobs.worker,
+    max_batch: config.max_batch,
+    max_queue: config.max_queue,
+  });
+  const engine: Engine = { db, clock, log, config, nodes, writer, jobs };
+  const steps = new Map([...nodes.keys()].map((id) => [id, nodeSteps(engine)]));
+  const scans = new Map([...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]));
+
+  function enter(kind: JobKind, payment: Payment): void {
+    const lane = steps.get(payment.node_id)?.[kind];
+    if (lane) void lane.submit(payment);
+  }
+
+  async function handle(taken: Job[]): Promise<void> {
+    const known = taken.filter(({ node_id }) => steps.has(node_id));
+    const rows = new Map((await readPayments(db, known)).map((payment) => [refKey(payment), payment]));
+    for (const job of known) {
+      const payment = rows.get(refKey(job));
+      if (payment) enter(job.kind, payment);
+      else jobs.done([refKey(job)]);
+    }
+    const unknown = taken.filter(({ node_id }) => !steps.has(node_id));
+    await jobs.putBack(unknown, new Date(clock.now() + PAUSE_MS.long).toISOString());
+    jobs.done(unknown.map(refKey));
+  }
+
+  const listeners = createListeners(engine, scans);
+  const timer: { stop(): Promise<void>; start(): void } = nodeTimer(engine, scans);
+  return {
+    engine,
+    begin(payment) {
+      const kind = STEP_OF_STATE[payment.state];
+      if (!kind) return;
+      jobs.busy([refKey(payment)]);
+      enter(kind, payment);
+    },
+    async start() {
+      for (const node of nodes.values()) await listeners.start(node);
+      await jobs.start((taken) => {
+        void handle(taken).catch((error: unknown) => {
+          log.warn({ err: error }, 'jobs taken but not read, found again by their age');
+          jobs.done(taken.map(refKey));
+        });
+      });
+      timer.start();
+    },
+    async stop() {
+      await timer.stop();
+      await writer.idle();
+      for (const lanes of steps.values()) for (const lane of Object.values(lanes)) await lane.idle();
+      await writer.idle();
+      await jobs.stop();
+    },
+    queueDepth: () => writer.depth(),
+  };
+}
+
+/** The lanes of one node: a node that hangs holds up its own payments only. */
+function nodeSteps(engine: Engine): Record<JobKind, Lane<Payment, void>> {
+  return {
+    generate: createStep(engine, 'generate', 2, (payments) => generate(engine, payments)),
+    dispatch: createStep(engine, 'dispatch', 2, (payments) => dispatch(engine, payments)),
+    internal: createStep(engine, 'internal', 2, (payments) => settleInside(engine, payments)),
+    expire: createStep(engine, 'expire', 1, (payments) => expire(engine, payments)),
+    track: createStep(engine, 'track', 1, (payments) => track(engine, payments)),
+    chain: createStep(engine, 'chain', 1, async (payments) => {
+      const [first] = payments;
+      const node = first && engine.nodes.get(first.node_id);
+      if (node) await broadcastStored(engine, node, payments.filter(isOnChain));
+    }),
+  };
+}
+
+/** Runs `work` one at a time; calls that come meanwhile are answered by one more run. */
+function singleFlight(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  let again: Promise<void> | null = null;
+  const run = (): Promise<void> => {
+    if (!running) {
+      running = work().finally(() => (running = null));
+      return running;
+    }
+    again ??= running
+      .catch(() => {})
+      .then(() => {
+        again = null;
+        return run();
+      });
+    return again;
+  };
+  return run;
+}
+
+function createListeners(engine: Engine, scans: ReadonlyMap<string, () => Promise<void>>) {
+  const lastSettled = async (node_id: string): Promise<bigint> => {
+    const [row] = await engine.db.query<{ last: bigint | null }>(
+      'SELECT max(settle_index) AS last FROM payment_keys WHERE node_id = $1 AND settle_index IS NOT NULL',
+      [node_id],
+      'last settle index',
+    );
+    return row?.last ?? 0n;
+  };
+  return {
+    async start(node: LightningNode): Promise<void> {
+      await node.start(
+        {
+          settled: (invoices) => creditSettled(engine, node, invoices),
+          ended: async (payment_hash, outcome) => {
+            const payment = await sendOfHash(engine, node.id, payment_hash);
+            if (payment) await applyOutcome(engine, payment, outcome);
+          },
+          chainChanged: async () => scans.get(node.id)?.(),
+        },
+        await lastSettled(node.id),
+      );
+    },
+  };
+}
+
+async function sendOfHash(engine: Engine, node_id: string, payment_hash: string): Promise<Payment | undefined> {
+  const [payment] = await engine.db.query<Payment>(
+    `SELECT p.* FROM payment_keys k
+     JOIN payments p ON p.organization_id = k.organization_id AND p.environment_id = k.environment_id
+       AND p.id = k.payment_id
+     WHERE k.key = $1 AND k.kind = 'send' AND k.node_id = $2`,
+    [payment_hash, node_id],
+    'send of hash',
+  );
+  return payment;
+}
+
+/** What is looked at again and again, whether or not a node told us: chain, open invoices, payment index. */
+function nodeTimer(engine: Engine, scans: ReadonlyMap<string, () => Promise<void>>) {
+  let timer: NodeJS.Timeout | null = null;
+  let running: Promise<unknown> = Promise.resolve();
+  const positions = new Map<string, PaymentRef>();
+  const look = async (node: LightningNode): Promise<void> => {
+    try {
+      await rememberPaymentIndex(engine, node);
+      await scans.get(node.id)?.();
+      positions.set(node.id, await compareInvoices(engine, node, positions.get(node.id) ?? COMPARE_FROM_START));
+    } catch (error) {
+      engine.log.warn({ err: error, node_id: node.id }, 'node not compared, will be tried again');
+    }
+  };
+  const lookAtAll = (): void => {
+    running = Promise.all([...engine.nodes.values()].map(look));
+  };
+  return {
+    start() {
+      lookAtAll();
+      timer = setInterval(lookAtAll, NODE_TIMER_MS);
+    },
+    async stop() {
+      if (timer) clearInterval(timer);
+      await running;
+    },
+  };
+}

@@ -1,0 +1,149 @@
+import { decodeInvoice } from '../lightning/bolt11.ts';
+import { raiseAttention } from './attention.ts';
+import { applyOutcome, pay } from './dispatch.ts';
+import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
+import { creditInvoiceCommand, expireCommand, postponeCommand } from './receive.ts';
+import { findTargets } from './store.ts';
+import { failSendCommand, sendFailed } from './settle.ts';
+import { refOf, type Payment, type PaymentRef } from './types.ts';
+import type { LightningNode, SettledInvoice } from '../lightning/node.ts';
+
+/** How long after an invoice's expiry a send that the node never saw may be given up. */
+const EXPIRY_MARGIN_MS = 10 * 60_000;
+
+/** Asks the node about sends in flight, and ends those that it says have ended. */
+export async function track(engine: Engine, payments: readonly Payment[]): Promise<void> {
+  const [first] = payments;
+  if (!first) return;
+  const node = nodeOf(engine, first.node_id);
+  const outcomes = await node.lookupPayments(payments.map(({ payment_hash }) => payment_hash ?? ''));
+  const missing = payments.filter((_payment, index) => outcomes[index]?.state === 'not_found');
+  await Promise.all(
+    payments.map((payment, index) => {
+      const outcome = outcomes[index];
+      return outcome && outcome.state !== 'not_found' ? applyOutcome(engine, payment, outcome) : undefined;
+    }),
+  );
+  if (missing.length > 0) await resend(engine, node, missing);
+}
+
+/**
+ * The node does not know these payments. That ends nothing: while its history is whole they are sent
+ * again under the same hash, which it refuses to pay twice (semantics.md section 3).
+ */
+async function resend(engine: Engine, node: LightningNode, payments: readonly Payment[]): Promise<void> {
+  const [state] = await engine.db.query<{ payment_index: bigint }>(
+    'SELECT payment_index FROM node_state WHERE node_id = $1',
+    [node.id],
+    'read node state',
+  );
+  const index = await node.paymentIndex();
+  if (index < (state?.payment_index ?? 0n)) {
+    const detail = { node_id: node.id, payment_index: index.toString(), stored: state?.payment_index.toString() };
+    await raiseAttention(
+      engine.db,
+      payments.map((payment) => ({ ...refOf(payment), payment_id: payment.id, kind: 'lost_history', detail })),
+    );
+    await engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.long));
+    return;
+  }
+  const now_ms = engine.clock.now();
+  const over = payments.filter((payment) => invoiceExpiry(payment) + EXPIRY_MARGIN_MS < now_ms);
+  const error = sendFailed('upstream_failure', 'the node never took the payment before its invoice expired');
+  await Promise.all(
+    over.map((payment) =>
+      attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched']))),
+    ),
+  );
+  const again = payments.filter((payment) => !over.includes(payment));
+  await engine.jobs.putBack(again.map(refOf), later(engine, PAUSE_MS.track));
+  pay(engine, again);
+}
+
+const invoiceExpiry = (payment: Payment): number =>
+  payment.payment_request === null ? 0 : decodeInvoice(payment.payment_request).expires_at_ms;
+
+/** Remembers how far the node's payment history went, so that a shorter one is noticed. */
+export async function rememberPaymentIndex(engine: Engine, node: LightningNode): Promise<void> {
+  const index = await node.paymentIndex();
+  await engine.db.query(
+    `INSERT INTO node_state (node_id, payment_index) VALUES ($1, $2)
+     ON CONFLICT (node_id) DO UPDATE SET payment_index = excluded.payment_index
+     WHERE node_state.payment_index < excluded.payment_index`,
+    [node.id, index],
+    'remember payment index',
+  );
+}
+
+/** Credits settled invoices; those that are no payment of ours are left to whoever made them. */
+export async function creditSettled(engine: Engine, node: LightningNode, settled: readonly SettledInvoice[]): Promise<void> {
+  if (settled.length === 0) return;
+  const targets = await findTargets(
+    engine.db,
+    settled.map(({ payment_hash }) => ({ kind: 'invoice' as const, key: payment_hash })),
+  );
+  const byHash = new Map(targets.filter(({ node_id }) => node_id === node.id).map((target) => [target.key, target]));
+  await Promise.all(
+    settled.map((invoice) => {
+      const target = byHash.get(invoice.payment_hash);
+      if (!target) return undefined;
+      return attempt(engine, target, engine.writer.advance(creditInvoiceCommand(target, node.id, invoice)));
+    }),
+  );
+}
+
+/**
+ * Ends receives whose time is up. The node cancels their invoices first: what it holds paid, or says it
+ * settled, is not expired but credited.
+ */
+export async function expire(engine: Engine, payments: readonly Payment[]): Promise<void> {
+  const [first] = payments;
+  if (!first) return;
+  const node = nodeOf(engine, first.node_id);
+  const again_at = later(engine, PAUSE_MS.long);
+  const end = (payment: Payment) =>
+    attempt(engine, payment, engine.writer.advance(expireCommand(refOf(payment), again_at)));
+  await Promise.all(payments.filter(({ payment_hash }) => payment_hash === null).map(end));
+  const invoiced = payments.filter(({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by === null);
+  const outcomes = await node.cancelInvoices(invoiced.map(({ payment_hash }) => payment_hash ?? ''));
+  const of = (outcome: string) => invoiced.filter((_payment, index) => outcomes[index] === outcome);
+  await Promise.all(of('cancelled').map(end));
+  const settled = of('settled');
+  if (settled.length > 0) {
+    await creditSettled(engine, node, await node.settledAmong(settled.map(({ payment_hash }) => payment_hash ?? '')));
+  }
+  const waiting = payments.filter(({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by !== null);
+  await Promise.all(
+    [...of('accepted'), ...of('unknown'), ...waiting].map((payment) =>
+      attempt(engine, payment, engine.writer.advance(postponeCommand(refOf(payment), again_at))),
+    ),
+  );
+}
+
+const COMPARE_PAGE = 500;
+const FIRST = '00000000-0000-0000-0000-000000000000';
+
+/** Where a comparison starts that has seen nothing yet. */
+export const COMPARE_FROM_START: PaymentRef = { organization_id: FIRST, environment_id: FIRST, id: FIRST };
+
+/**
+ * Compares one page of open receives with the node's list, so that a settlement that no subscription told
+ * is found all the same. Answers where the next page starts.
+ */
+export async function compareInvoices(engine: Engine, node: LightningNode, after: PaymentRef): Promise<PaymentRef> {
+  const open = await engine.db.query<PaymentRef & { payment_hash: string | null }>(
+    `SELECT j.organization_id, j.environment_id, j.payment_id AS id, p.payment_hash
+     FROM jobs j
+     JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
+       AND p.id = j.payment_id
+     WHERE (j.organization_id, j.environment_id, j.payment_id) > ($2, $3, $4)
+       AND j.node_id = $1 AND j.kind = 'expire'
+     ORDER BY j.organization_id, j.environment_id, j.payment_id LIMIT $5`,
+    [node.id, after.organization_id, after.environment_id, after.id, COMPARE_PAGE],
+    'open receives',
+  );
+  const hashes = open.flatMap(({ payment_hash }) => payment_hash ?? []);
+  if (hashes.length > 0) await creditSettled(engine, node, await node.settledAmong(hashes));
+  const last = open.at(-1);
+  return open.length < COMPARE_PAGE || !last ? COMPARE_FROM_START : refOf(last);
+}

@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto';
+import type { Engine } from './engine.ts';
+import { failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
+import type { Payment, PaymentRef } from './types.ts';
+
+/** What an operator knows of a stuck send from the node itself. */
+export type Verdict = { settled: { preimage: string; fee_msats: bigint } } | 'failed';
+
+/**
+ * Ends a dispatched Lightning send by an operator's word. Refuses a preimage that is not the payment's
+ * and a fee above the cap. Throws with the reason; the payment then stays as it was.
+ */
+export async function resolvePayment(engine: Pick<Engine, 'writer'>, ref: PaymentRef, verdict: Verdict): Promise<Payment> {
+  if (verdict === 'failed') {
+    const error = sendFailed('upstream_failure', 'ended by the operator');
+    return engine.writer.advance(failSendCommand(ref, error, ['dispatched']));
+  }
+  const { preimage } = verdict.settled;
+  if (!/^[0-9a-f]{64}$/.test(preimage)) throw new Error('a preimage is 64 lower-case hex digits');
+  const hash = createHash('sha256').update(Buffer.from(preimage, 'hex')).digest('hex');
+  const settle = settleSendCommand(ref, verdict.settled);
+  return engine.writer.advance({
+    ...settle,
+    decide(work) {
+      const payment = work.payment(ref);
+      if (payment?.payment_hash !== hash) throw new Error('the preimage does not belong to this payment');
+      if (verdict.settled.fee_msats > (payment.max_fee ?? 0n)) throw new Error('the fee is above the payment’s cap');
+      return settle.decide(work);
+    },
+  });
+}

@@ -1,0 +1,110 @@
+import { capture, release, type HeldFunds } from '../ledger/ledger.ts';
+import { heldOf, isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import type { Command, Work } from './work.ts';
+import { Superseded } from './writer.ts';
+
+/** The payment, if it is still in one of these states; otherwise somebody else moved it first. */
+export function expectState(work: Work, ref: PaymentRef, states: readonly string[]): Payment {
+  const payment = work.payment(ref);
+  if (!payment || !states.includes(payment.state)) {
+    throw new Superseded(`payment ${ref.id} is ${payment?.state ?? 'missing'}, not ${states.join(' or ')}`);
+  }
+  return payment;
+}
+
+/** The hold of a send that is under way. */
+export function fundsOf(payment: Payment): HeldFunds {
+  if (payment.hold_id === null) throw new Error(`payment ${payment.id} has no hold`);
+  return { hold_id: payment.hold_id, held: heldOf(payment) };
+}
+
+/** approved -> dispatched: from the commit on, the node may have been called. Answers the payment to call with. */
+export const dispatchCommand = (ref: PaymentRef, track_at: string): Command<Payment> => ({
+  payments: [ref],
+  moves_money: false,
+  decide(work) {
+    const payment = expectState(work, ref, ['approved']);
+    work.move(payment, 'dispatched', 'dispatched');
+    work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+    return payment;
+  },
+});
+
+/** The node settled a Lightning send: captures principal and the real fee, frees the rest. */
+export const settleSendCommand = (
+  ref: PaymentRef,
+  outcome: { preimage: string; fee_msats: bigint },
+): Command<Payment> => ({
+  payments: [ref],
+  moves_money: true,
+  decide(work) {
+    const payment = expectState(work, ref, ['dispatched']);
+    if (payment.payment_hash === null) throw new Error(`payment ${payment.id} has no payment hash`);
+    const funds = fundsOf(payment);
+    payment.receipts = [
+      {
+        type: 'lightning',
+        preimage: outcome.preimage,
+        payment_hash: payment.payment_hash,
+        ledger_id: funds.hold_id,
+      },
+    ];
+    captureSend(work, payment, outcome.fee_msats, 'channels');
+    work.move(payment, 'completed', 'completed');
+    work.job(payment, null);
+    return payment;
+  },
+});
+
+/** Takes principal, network fee and processing fee out of the hold of a send that leaves through its node. */
+export function captureSend(work: Work, payment: Payment, network_fee: bigint, kind: 'channels' | 'chain'): void {
+  payment.network_fee = network_fee;
+  capture(
+    work.posting,
+    work.wallet(payment.organization_id, payment.wallet_id),
+    fundsOf(payment),
+    { principal: payment.amount ?? 0n, network_fee, processing_fee: payment.processing_fee },
+    { node_id: payment.node_id, kind },
+    { payment_id: payment.id, at: work.time() },
+  );
+}
+
+/** The key that a send holds while it is in flight or settled; given back when it failed. */
+const sendClaim = (payment: Payment) => ({
+  ...refOf(payment),
+  node_id: payment.node_id,
+  kind: 'send' as const,
+  key: payment.payment_hash ?? '',
+});
+
+/** Ends a send that will never be paid, and frees its hold. `from` names the states in which this is known. */
+export const failSendCommand = (
+  ref: PaymentRef,
+  error: PaymentError,
+  from: readonly ('approved' | 'claiming' | 'dispatched')[],
+): Command<Payment> => ({
+  payments: [ref],
+  moves_money: true,
+  decide(work) {
+    const payment = expectState(work, ref, from);
+    failSend(work, payment, error);
+    return payment;
+  },
+});
+
+export function failSend(work: Work, payment: Payment, error: PaymentError): void {
+  const account = work.wallet(payment.organization_id, payment.wallet_id);
+  release(work.posting, account, fundsOf(payment), { payment_id: payment.id, at: work.time() });
+  if (!isOnChain(payment)) work.dropClaim(sendClaim(payment));
+  payment.receipts = [];
+  work.move(payment, 'failed', 'failed', error);
+  work.job(payment, null);
+}
+
+/** The `send_failed` error with the node's finer reason. */
+export const sendFailed = (code: string, detail: string, context?: Record<string, unknown>): PaymentError => ({
+  type: 'send_failed',
+  code,
+  detail,
+  ...(context ? { context } : {}),
+});

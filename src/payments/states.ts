@@ -1,0 +1,49 @@
+/**
+ * The state machine of a payment: every state and every move that exists. `move` is the only way
+ * from one to another. Late money may complete an expired receive; nothing else leaves a terminal state.
+ */
+export const MOVES = {
+  send: {
+    // Held; the node has not been called. `claiming`: paid inside, the receive's invoice is being cancelled.
+    approved: ['dispatched', 'completed', 'failed'],
+    claiming: ['completed', 'failed'],
+    // The node may have been called. Only its own word ends this.
+    dispatched: ['completed', 'failed'],
+    completed: [],
+    failed: [],
+  },
+  receive: {
+    generating: ['receiving', 'failed'],
+    receiving: ['completed', 'expired'],
+    expired: ['completed'],
+    completed: [],
+    failed: [],
+  },
+} as const satisfies Record<string, Record<string, readonly string[]>>;
+
+export type Direction = keyof typeof MOVES;
+export type SendState = keyof typeof MOVES.send;
+export type ReceiveState = keyof typeof MOVES.receive;
+export type State = SendState | ReceiveState;
+
+/** The contract's status of each state. */
+export const STATUS: Record<State, string> = {
+  approved: 'approved',
+  claiming: 'approved',
+  dispatched: 'approved',
+  generating: 'generating',
+  receiving: 'receiving',
+  expired: 'expired',
+  completed: 'completed',
+  failed: 'failed',
+};
+
+/** The states behind a contract status; none for one that is over before a read can see it (`sending`). */
+export const statesOf = (status: string): State[] =>
+  (Object.keys(STATUS) as State[]).filter((state) => STATUS[state] === status);
+
+/** Whether the table allows this move. */
+export function mayMove(direction: Direction, from: State, to: State): boolean {
+  const moves: Record<string, readonly string[]> = MOVES[direction];
+  return moves[from]?.includes(to) ?? false;
+}

@@ -1,0 +1,112 @@
+import type { Direction, State } from './states.ts';
+
+export type Kind = 'bolt11' | 'onchain' | 'bip21';
+
+/** Names one payment: ids are unique per environment. */
+export interface PaymentRef {
+  organization_id: string;
+  environment_id: string;
+  id: string;
+}
+
+/** Settlement records as stored; amounts as text, since a JSON number would round them. */
+export type Receipt =
+  | { type: 'lightning'; preimage: string; payment_hash: string; ledger_id: string }
+  | { type: 'shortcircuit'; amount_msats: string; offset_payment_id: string; ledger_id: string }
+  | {
+      type: 'onchain';
+      tx_id: string;
+      vout: number;
+      amount_sats: string;
+      required_confirmations: number;
+      height: number | null;
+      mined_at: number | null;
+      ledger_id: string | null;
+      pending: boolean;
+    };
+
+export interface Frozen {
+  tx_id: string;
+  address: string;
+  amount_sats: string;
+  reason: string;
+}
+
+export interface PaymentError {
+  type: string;
+  code?: string;
+  detail: string;
+  context?: Record<string, unknown>;
+}
+
+/** One row of `payments`. Amounts in base units of `currency`. */
+export interface Payment extends PaymentRef {
+  wallet_id: string;
+  line_of_credit_id: string;
+  node_id: string;
+  direction: Direction;
+  kind: Kind;
+  category: 'standard' | 'treasury';
+  check_only: boolean;
+  currency: string;
+  state: State;
+  amount: bigint | null;
+  max_fee: bigint | null;
+  network_fee: bigint | null;
+  processing_fee: bigint;
+  credited: bigint;
+  hold_id: string | null;
+  payment_hash: string | null;
+  payment_request: string | null;
+  address: string | null;
+  description: string | null;
+  expiration: number | null;
+  expires_at: string | null;
+  claimed_by: string | null;
+  target: (PaymentRef & { node_id: string }) | null;
+  receipts: Receipt[];
+  frozen: Frozen[] | null;
+  error: PaymentError | null;
+  metadata: Record<string, string> | null;
+  last_position: number;
+  created_at: string;
+  updated_at: string;
+}
+
+export type JobKind = 'generate' | 'expire' | 'dispatch' | 'internal' | 'track' | 'chain';
+
+/** An output to one of our addresses as last seen; amount in msats. */
+export interface SeenOutput {
+  payment_id: string;
+  organization_id: string;
+  environment_id: string;
+  node_id: string;
+  tx_id: string;
+  vout: number;
+  amount: bigint;
+  height: number | null;
+  state: 'seen' | 'credited' | 'frozen' | 'final';
+  first_seen_at: string;
+}
+
+/** The signed transaction of an on-chain send; fee in msats. */
+export interface ChainSend extends Omit<SeenOutput, 'amount' | 'height' | 'state' | 'first_seen_at'> {
+  raw: string;
+  fee: bigint;
+  created_at: string;
+}
+
+/** What was held for a send: principal, the most that the network may take, and the processing fee. */
+export const heldOf = (payment: Payment): bigint =>
+  (payment.amount ?? 0n) + (payment.max_fee ?? 0n) + payment.processing_fee;
+
+/** Whether a send goes to (or a receive waits at) an address only. */
+export const isOnChain = (payment: Payment): boolean => payment.payment_hash === null;
+
+export const refOf = ({ organization_id, environment_id, id }: PaymentRef): PaymentRef => ({
+  organization_id,
+  environment_id,
+  id,
+});
+
+export const refKey = (ref: PaymentRef): string => `${ref.organization_id}/${ref.environment_id}/${ref.id}`;
