@@ -122,7 +122,7 @@ CREATE TABLE transfers (
   at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (organization_id, seq)
 );
-CREATE INDEX transfers_by_txid ON transfers USING brin (txid) WITH (pages_per_range = 32);
+CREATE INDEX transfers_by_txid ON transfers (txid);
 
 -- Sums of transfers up to a transaction horizon, so that an unlocked account is read without its whole history.
 CREATE TABLE account_rollups (

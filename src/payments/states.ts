@@ -5,7 +5,7 @@
 export const MOVES = {
   send: {
     // Held; the node has not been called. `claiming`: paid inside, the receive's invoice is being cancelled.
-    approved: ['dispatched', 'completed', 'failed'],
+    approved: ['dispatched', 'failed'],
     claiming: ['completed', 'failed'],
     // The node may have been called. Only its own word ends this.
     dispatched: ['completed', 'failed'],

@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { newId } from '../core/ids.ts';
+import {
+  availableOf,
+  capture,
+  credit,
+  deposit,
+  hold,
+  newPosting,
+  release,
+  withdraw,
+  type Posting,
+  type WalletAccount,
+} from './ledger.ts';
+
+const MAX = 2_100_000_000_000_000_000n;
+const at = '2026-01-01T00:00:00.000000Z';
+const amounts = fc.oneof(
+  fc.constantFrom(0n, 1n, 999n, 1000n, MAX, 2n ** 63n - 1n, 2n ** 64n - 1n),
+  fc.bigInt({ min: 0n, max: MAX }),
+  fc.bigInt({ min: 0n, max: 5000n }),
+);
+
+const newWallet = (limit: bigint): WalletAccount => ({
+  organization_id: newId(),
+  id: newId(),
+  environment_id: newId(),
+  node_id: 'sandbox',
+  currency: 'btc',
+  limit,
+  total: 0n,
+  held: 0n,
+  line_disabled: false,
+  deleted_at: null,
+});
+
+interface TransferRow {
+  from_account: string;
+  to_account: string;
+  amount: bigint;
+}
+
+/** A wallet's balance recomputed from nothing but the transfers. */
+const recomputed = (posting: Posting, wallet: WalletAccount): bigint =>
+  (posting.transfers as TransferRow[]).reduce(
+    (sum, { from_account, to_account, amount }) =>
+      sum + (to_account === wallet.id ? amount : 0n) - (from_account === wallet.id ? amount : 0n),
+    0n,
+  );
+
+const step = fc.record({
+  kind: fc.constantFrom('credit', 'deposit', 'withdraw', 'hold', 'capture', 'release'),
+  amount: amounts,
+  fee: amounts,
+  processing: fc.bigInt({ min: 0n, max: 1000n }),
+});
+
+test('no sequence of movements takes a wallet below its floor or loses a unit', () => {
+  fc.assert(
+    fc.property(fc.bigInt({ min: 0n, max: MAX }), fc.array(step, { maxLength: 40 }), (limit, steps) => {
+      const wallet = newWallet(limit);
+      const posting = newPosting();
+      const held: { hold_id: string; held: bigint }[] = [];
+      const reason = { payment_id: newId(), at };
+      const to = { node_id: 'sandbox', kind: 'channels' } as const;
+      for (const { kind, amount, fee, processing } of steps) {
+        const open = held.at(-1);
+        if (kind === 'credit') credit(posting, wallet, amount, to, reason);
+        if (kind === 'deposit') deposit(posting, wallet, amount, reason);
+        if (kind === 'withdraw') withdraw(posting, wallet, amount, reason);
+        if (kind === 'hold') {
+          const before = availableOf(wallet);
+          const hold_id = hold(posting, wallet, amount, reason);
+          assert.equal(hold_id !== null, before >= amount, 'a hold is accepted exactly when it is covered');
+          if (hold_id !== null) held.push({ hold_id, held: amount });
+        }
+        if (kind === 'release' && open) {
+          held.pop();
+          release(posting, wallet, open, reason);
+        }
+        if (kind === 'capture' && open) {
+          const cost = { principal: amount, network_fee: fee, processing_fee: processing };
+          if (amount + fee + processing > open.held) {
+            assert.throws(() => capture(posting, wallet, open, cost, to, reason), /exceeds the hold/);
+          } else {
+            held.pop();
+            capture(posting, wallet, open, cost, to, reason);
+          }
+        }
+        assert.ok(availableOf(wallet) >= 0n, 'the floor holds');
+        assert.equal(wallet.held, held.reduce((sum, one) => sum + one.held, 0n), 'held is the sum of the open holds');
+        assert.equal(wallet.total, recomputed(posting, wallet), 'the balance is what the transfers say');
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test('a transfer never moves nothing, never comes back to its own account', () => {
+  fc.assert(
+    fc.property(amounts, amounts, (amount, fee) => {
+      const wallet = newWallet(2n ** 65n);
+      const posting = newPosting();
+      const reason = { payment_id: null, at };
+      const hold_id = hold(posting, wallet, amount + fee, reason);
+      assert.ok(hold_id !== null);
+      const cost = { principal: amount, network_fee: fee, processing_fee: 0n };
+      capture(posting, wallet, { hold_id, held: amount + fee }, cost, { wallet }, reason);
+      for (const { from_account, to_account, amount: moved } of posting.transfers as TransferRow[]) {
+        assert.notEqual(from_account, to_account);
+        assert.ok(moved > 0n);
+      }
+    }),
+  );
+});
