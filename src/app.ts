@@ -1,0 +1,278 @@
+import { randomUUID } from 'node:crypto';
+import cors from '@fastify/cors';
+import scalar from '@scalar/fastify-api-reference';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { addressIn, type Authenticator } from './core/auth.ts';
+import { LaneFull } from './core/batch.ts';
+import type { Clock } from './core/clock.ts';
+import { isUnavailable, sqlState } from './core/db.ts';
+import { ApiError } from './core/errors.ts';
+import type { Caller, Route } from './core/http.ts';
+import type { Answer, Idempotency } from './core/idempotency.ts';
+import { parseJson, stringifyJson } from './core/json.ts';
+import type { Metrics } from './core/metrics.ts';
+import { parseQuery } from './core/query.ts';
+import { checkOf, nulCharacterIn, withoutNulls } from './core/schema.ts';
+import { isUuid } from './core/ids.ts';
+import { buildDocument } from './openapi.ts';
+import { mountOperations } from './operations.ts';
+
+export interface AppConfig {
+  body_limit_bytes: number;
+  trusted_proxies: readonly string[];
+  cors_origins: readonly string[];
+  metrics_token: string | null;
+  public_url: string | null;
+}
+
+export interface AppDeps {
+  config: AppConfig;
+  log: Logger;
+  clock: Clock;
+  routes: readonly Route[];
+  metrics: Metrics;
+  authenticator: Authenticator;
+  idempotency: Idempotency;
+  /** What is not ready, by name; empty when all is. */
+  notReady(): Promise<Record<string, string>>;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    raw_body: string;
+  }
+}
+
+// Reads that the contract gives a 503 of their own.
+const PAYMENT_READS = new Set(['get_payments', 'get_payment', 'get_payment_history']);
+const RETRY_AFTER_SECONDS = 1;
+const MAX_IDEMPOTENCY_KEY = 255;
+// Statement timeout, transaction ended for sitting idle, lock not available in time.
+const BUSY_STATES = new Set(['57014', '25P03', '55P03', '53300']);
+
+/** The HTTP side: routes under /v1, one error mapper, the operator's pages. Nothing listens yet. */
+export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
+  const app = Fastify({
+    logger: false,
+    bodyLimit: deps.config.body_limit_bytes,
+    genReqId: () => randomUUID(),
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 200, ignoreTrailingSlash: false },
+    forceCloseConnections: 'idle',
+  });
+  readBodies(app);
+  app.decorateRequest('raw_body', '');
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id);
+    done();
+  });
+  // The key is the credential and travels in a header of its own, never a cookie: any origin may call,
+  // unless the operator names the ones that may.
+  await app.register(cors, {
+    origin: deps.config.cors_origins.length === 0 ? '*' : [...deps.config.cors_origins],
+    methods: ['GET', 'POST', 'PATCH', 'PUT', 'DELETE'],
+    exposedHeaders: ['x-request-id', 'retry-after'],
+    maxAge: 600,
+  });
+  app.setErrorHandler((error, request, reply) => answerError(deps, request, reply, error, null));
+  app.setNotFoundHandler((request, reply) => refuseUnknown(deps, request, reply));
+  for (const route of deps.routes) mount(app, deps, route);
+  mountOperations(app, deps);
+  const document = buildDocument(deps.routes, deps.config.public_url);
+  app.get('/openapi.json', () => document);
+  await app.register(scalar, { routePrefix: '/docs', configuration: { url: '/openapi.json' } });
+  return app;
+}
+
+/** JSON by our own parser; an empty body is fine whatever its content type says. */
+function readBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(/^application\/([a-z0-9.-]+\+)?json\s*(;|$)/i, { parseAs: 'string' }, (request, body, done) => {
+    request.raw_body = body as string;
+    if (body === '') return done(null, undefined);
+    try {
+      done(null, parseJson(body as string));
+    } catch {
+      done(new ApiError('invalid_syntax', 'the body is not valid JSON'), undefined);
+    }
+  });
+}
+
+const fastifyPath = (path: string): string => `/v1${path.replaceAll(/\{(\w+)\}/g, ':$1')}`;
+
+function mount(app: FastifyInstance, deps: AppDeps, route: Route): void {
+  const check = route.body ? checkOf(route.body) : null;
+  app.route({
+    method: route.method,
+    url: fastifyPath(route.path),
+    handler: async (request, reply) => {
+      const started = performance.now();
+      try {
+        const answer = await answerRoute(deps, route, check, request);
+        send(reply, answer);
+      } catch (error) {
+        answerError(deps, request, reply, error, route.operation_id);
+      }
+      deps.metrics.request(route.operation_id, reply.statusCode, (performance.now() - started) / 1000);
+      return reply;
+    },
+  });
+}
+
+function send(reply: FastifyReply, { status, body }: Answer): void {
+  reply.code(status);
+  if (body !== '') reply.header('content-type', 'application/json; charset=utf-8');
+  reply.send(body);
+}
+
+/** Refusals in the order of the contract: credentials, permission, shape, path and query, then the rules. */
+async function answerRoute(
+  deps: AppDeps,
+  route: Route,
+  check: ReturnType<typeof checkOf> | null,
+  request: FastifyRequest,
+): Promise<Answer> {
+  if (route.body && request.headers['content-type'] === undefined) {
+    throw new ApiError('missing_content_type', 'send content-type: application/json');
+  }
+  if (route.body && request.raw_body === '') throw new ApiError('invalid_syntax', 'the body is empty');
+  const caller = await admit(deps, route, request);
+  const body = check ? checkBody(route, check, request.body) : undefined;
+  const params = checkParams(request.params as Record<string, string>);
+  const search = request.url.indexOf('?');
+  const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
+  const run = async (): Promise<Answer> => {
+    const input = { caller, params, query, body, request_id: request.id };
+    const result = await route.handler(input as Parameters<Route['handler']>[0]);
+    const { status } = route.success;
+    return { status, body: result === undefined ? '' : stringifyJson(result) };
+  };
+  const key = request.headers['idempotency-key'];
+  if (route.method !== 'POST' || key === undefined) return run();
+  if (typeof key !== 'string' || key.length < 1 || key.length > MAX_IDEMPOTENCY_KEY) {
+    throw new ApiError('invalid_parameter', `Idempotency-Key must have 1 to ${MAX_IDEMPOTENCY_KEY} characters`);
+  }
+  return deps.idempotency.once(
+    {
+      organization_id: caller.organization_id,
+      key_id: caller.key_id,
+      key,
+      method: request.method,
+      path: request.url,
+      body: request.raw_body,
+    },
+    () => run().catch(refusalAsAnswer),
+  );
+}
+
+/** A refusal that rules decided is an answer like any other: it is stored and replayed. */
+function refusalAsAnswer(error: unknown): Answer {
+  if (error instanceof ApiError && error.status < 500) {
+    return { status: error.status, body: stringifyJson(error.body()) };
+  }
+  throw error;
+}
+
+async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Promise<Caller> {
+  const { headers } = request;
+  const api_key = headers['x-api-key'];
+  const caller = await deps.authenticator.authenticate({
+    api_key: typeof api_key === 'string' && api_key !== '' ? api_key : undefined,
+    authorization: headers.authorization,
+    address: clientAddress(request, deps.config.trusted_proxies),
+  });
+  const { organization_id, environment_id } = request.params as Record<string, string | undefined>;
+  if (
+    (organization_id !== undefined && organization_id.toLowerCase() !== caller.organization_id) ||
+    (environment_id !== undefined && environment_id.toLowerCase() !== caller.environment_id)
+  ) {
+    throw new ApiError('access_rights', 'the API key is for another organization or environment');
+  }
+  const needed = typeof route.permissions === 'function' ? route.permissions(request.body) : route.permissions;
+  if (!needed.some((permission) => caller.permissions.has(permission))) {
+    throw new ApiError('access_rights', `the API key needs ${needed.join(' or ')}`);
+  }
+  return caller;
+}
+
+/** The socket's address; behind trusted proxies, the last address that is not one of them. */
+function clientAddress(request: FastifyRequest, trusted: readonly string[]): string {
+  let address = request.socket.remoteAddress ?? '';
+  if (trusted.length === 0) return address;
+  const forwarded = String(request.headers['x-forwarded-for'] ?? '').split(',');
+  while (addressIn(address, trusted)) {
+    const before = forwarded.pop()?.trim();
+    if (before === undefined || before === '') return address;
+    address = before;
+  }
+  return address;
+}
+
+function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown): unknown {
+  const nul = nulCharacterIn(raw);
+  if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
+  const body = withoutNulls(raw);
+  const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
+  const own = isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;
+  const faults = own(body);
+  if (faults.length > 0) throw new ApiError('invalid_data', faults.join('; '));
+  return body;
+}
+
+function checkParams(params: Record<string, string>): Record<string, string> {
+  for (const [name, value] of Object.entries(params)) {
+    if (!isUuid(value)) throw new ApiError('invalid_parameter', `${name} must be a UUID`);
+    params[name] = value.toLowerCase();
+  }
+  return params;
+}
+
+function refuseUnknown(deps: AppDeps, request: FastifyRequest, reply: FastifyReply): void {
+  const path = request.url.split('?')[0] ?? '';
+  const allowed = deps.routes.filter((route) => matches(fastifyPath(route.path), path)).map(({ method }) => method);
+  if (allowed.length > 0) {
+    reply.header('allow', allowed.join(', '));
+    answerError(deps, request, reply, new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`), null);
+  } else {
+    answerError(deps, request, reply, new ApiError('not_found', 'no such route'), null);
+  }
+}
+
+const matches = (pattern: string, path: string): boolean => {
+  const wanted = pattern.split('/');
+  const given = path.split('/');
+  return wanted.length === given.length && wanted.every((part, index) => part.startsWith(':') || part === given[index]);
+};
+
+/** Any error as the contract's envelope. What nobody expected is logged once, with the reference. */
+function toApiError(deps: AppDeps, error: unknown, request: FastifyRequest, operation_id: string | null): ApiError {
+  if (error instanceof ApiError) return error;
+  const code = (error as { code?: string }).code;
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return new ApiError('missing_content_type', 'send application/json');
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    return new ApiError('payload_too_large', `a body has at most ${deps.config.body_limit_bytes} bytes`);
+  }
+  const status = (error as { statusCode?: number }).statusCode;
+  if (status !== undefined && status < 500) return new ApiError('invalid_syntax', (error as Error).message);
+  const state = sqlState(error);
+  const unavailable = error instanceof LaneFull || isUnavailable(error) || (state !== undefined && BUSY_STATES.has(state));
+  deps.log[unavailable ? 'warn' : 'error']({ err: error, request_id: request.id, operation_id }, 'request failed');
+  const reference = `reference ${request.id}`;
+  if (!unavailable) return new ApiError('internal_error', `unexpected fault, ${reference}`);
+  return PAYMENT_READS.has(operation_id ?? '')
+    ? new ApiError('read_temporarily_unavailable', `try again, ${reference}`)
+    : new ApiError('temporarily_unavailable', `try again, ${reference}`);
+}
+
+function answerError(
+  deps: AppDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: unknown,
+  operation_id: string | null,
+): void {
+  const refusal = toApiError(deps, error, request, operation_id);
+  if (refusal.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
+  send(reply, { status: refusal.status, body: stringifyJson(refusal.body()) });
+}

@@ -1,0 +1,102 @@
+import { resolve } from 'node:path';
+
+/** Everything that can be set, read once at start. Nothing else reads the environment. */
+export interface Config {
+  host: string;
+  port: number;
+  /** null: the embedded PostgreSQL under `data_dir`. */
+  database_url: string | null;
+  data_dir: string;
+  /** Where clients reach this server: links and documents use it, never the Host header. */
+  public_url: string | null;
+  log_level: string;
+  metrics_token: string | null;
+  trusted_proxies: readonly string[];
+  cors_origins: readonly string[];
+  sandbox_block_seconds: number;
+  confirmations: Readonly<Record<string, number>>;
+  /** The contract's bound of a body. */
+  body_limit_bytes: number;
+  /** Commands per transaction: beyond a few hundred, larger batches only add latency. */
+  max_batch: number;
+  /** Commands that may wait; at 10,000/s this is two seconds of work, after that a 503 is kinder. */
+  max_queue: number;
+  database: {
+    /** Lanes, reads and lists of one process; PostgreSQL's default allows 100 in all. */
+    max_connections: number;
+    /** No statement of a request takes longer, or something is wrong. */
+    statement_timeout_ms: number;
+    idle_in_transaction_timeout_ms: number;
+    /** A request answers 503 rather than wait longer for a connection. */
+    connect_timeout_ms: number;
+  };
+}
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+const MAX_CONFIRMATIONS = 100;
+
+/** Thrown with every fault of the environment at once. */
+export class ConfigError extends Error {}
+
+type Environment = Record<string, string | undefined>;
+
+/** Reads the environment; throws `ConfigError` naming every variable at fault. */
+export function loadConfig(environment: Environment): Config {
+  const faults: string[] = [];
+  const text = (name: string): string | null => {
+    const value = environment[name]?.trim();
+    return value === undefined || value === '' ? null : value;
+  };
+  const number = (name: string, fallback: number, least: number, most: number): number => {
+    const given = text(name);
+    if (given === null) return fallback;
+    const value = Number(given);
+    if (/^\d+$/.test(given) && value >= least && value <= most) return value;
+    faults.push(`${name} must be a whole number from ${least} to ${most}, not "${given}"`);
+    return fallback;
+  };
+  const list = (name: string): string[] =>
+    (text(name) ?? '')
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
+  const url = (name: string, protocols: string[]): string | null => {
+    const given = text(name);
+    if (given === null) return null;
+    // The value may hold a password: it is not repeated.
+    if (!URL.canParse(given) || !protocols.includes(new URL(given).protocol)) {
+      faults.push(`${name} must be a URL (${protocols.join(' or ')})`);
+    }
+    return given.replace(/\/$/, '');
+  };
+  const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
+  if (!LEVELS.includes(log_level)) faults.push(`COULOMB_LOG_LEVEL must be one of ${LEVELS.join(', ')}`);
+  const config: Config = {
+    host: text('COULOMB_HOST') ?? '127.0.0.1',
+    port: number('COULOMB_PORT', 3300, 0, 65_535),
+    database_url: url('DATABASE_URL', ['postgres:', 'postgresql:']),
+    data_dir: resolve(text('COULOMB_DATA_DIR') ?? '.coulomb'),
+    public_url: url('COULOMB_PUBLIC_URL', ['http:', 'https:']),
+    log_level,
+    metrics_token: text('COULOMB_METRICS_TOKEN'),
+    trusted_proxies: list('COULOMB_TRUSTED_PROXIES'),
+    cors_origins: list('COULOMB_CORS_ORIGINS'),
+    sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
+    confirmations: {
+      mainnet: number('COULOMB_CONFIRMATIONS_MAINNET', 3, 1, MAX_CONFIRMATIONS),
+      testnet: number('COULOMB_CONFIRMATIONS_TESTNET', 1, 1, MAX_CONFIRMATIONS),
+      mutinynet: number('COULOMB_CONFIRMATIONS_MUTINYNET', 1, 1, MAX_CONFIRMATIONS),
+    },
+    body_limit_bytes: 1_048_576,
+    max_batch: 256,
+    max_queue: 20_000,
+    database: {
+      max_connections: number('COULOMB_DB_CONNECTIONS', 20, 4, 500),
+      statement_timeout_ms: 10_000,
+      idle_in_transaction_timeout_ms: 10_000,
+      connect_timeout_ms: 3000,
+    },
+  };
+  if (faults.length > 0) throw new ConfigError(`configuration is not usable:\n  ${faults.join('\n  ')}`);
+  return Object.freeze(config);
+}

@@ -1,0 +1,175 @@
+import { createHash } from 'node:crypto';
+import ipaddr from 'ipaddr.js';
+import type pg from 'pg';
+import type { Logger } from 'pino';
+import { createLane } from './batch.ts';
+import type { Clock } from './clock.ts';
+import type { Database } from './db.ts';
+import { ApiError } from './errors.ts';
+import type { Caller, Permission } from './http.ts';
+
+/** What a request brings to be let in. */
+export interface Credentials {
+  api_key: string | undefined;
+  authorization: string | undefined;
+  /** The client's address, after trusted proxies. */
+  address: string;
+}
+
+export interface Authenticator {
+  /** Who asks; throws `missing_credentials`, `wrong_credentials`, `invalid_token` or `access_rights`. */
+  authenticate(credentials: Credentials): Promise<Caller>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface KeyRow {
+  secret_hash: Buffer;
+  key_id: string;
+  organization_id: string;
+  environment_id: string;
+  environment_kind: 'staging' | 'production';
+  permissions: Permission[];
+  valid_ips: string[] | null;
+  expires_at: string | null;
+  features: string[];
+}
+
+interface Entry {
+  caller: Caller;
+  expires_at_ms: number;
+  valid_ips: string[] | null;
+  read_at_ms: number;
+}
+
+// A revocation is told at once (NOTIFY); this is the bound should a message be lost.
+const TRUST_MS = 5000;
+const MAX_CACHED = 10_000;
+const RECONNECT_MS = 1000;
+const CHANNEL = 'coulomb_keys';
+
+export const hashKey = (api_key: string): Buffer => createHash('sha256').update(api_key).digest();
+
+const READ_KEYS = `
+  SELECT k.secret_hash, k.id AS key_id, k.organization_id, k.environment_id, e.kind AS environment_kind,
+    k.permissions, k.valid_ips, k.expires_at, o.features
+  FROM api_keys k
+  JOIN environments e ON e.organization_id = k.organization_id AND e.id = k.environment_id
+  JOIN organizations o ON o.id = k.organization_id
+  WHERE k.secret_hash = ANY($1) AND k.revoked_at IS NULL`;
+
+/** True when the address lies in one of the ranges (addresses or CIDR, v4 written as v6 included). */
+export function addressIn(address: string, ranges: readonly string[]): boolean {
+  if (!ipaddr.isValid(address)) return false;
+  const own = ipaddr.process(address);
+  return ranges.some((range) => {
+    if (!range.includes('/')) return ipaddr.isValid(range) && ipaddr.process(range).toString() === own.toString();
+    if (!ipaddr.isValidCIDR(range)) return false;
+    const [network, bits] = ipaddr.parseCIDR(range);
+    return network.kind() === own.kind() && own.match(network, bits);
+  });
+}
+
+function entryOf(row: KeyRow, now_ms: number): Entry {
+  const permissions = new Set(row.permissions);
+  if (permissions.has('WRITE')) permissions.add('READ').add('RECEIVE');
+  return {
+    caller: {
+      key_id: row.key_id,
+      organization_id: row.organization_id,
+      environment_id: row.environment_id,
+      environment_kind: row.environment_kind,
+      permissions,
+      features: new Set(row.features),
+    },
+    expires_at_ms: row.expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(row.expires_at),
+    valid_ips: row.valid_ips,
+    read_at_ms: now_ms,
+  };
+}
+
+/**
+ * Checks API keys. What was read is kept only while the connection that tells of revocations lives;
+ * without it every request asks the database.
+ */
+export function createAuthenticator({ db, clock, log }: { db: Database; clock: Clock; log: Logger }): Authenticator {
+  let cache = new Map<string, Entry>();
+  let listener: pg.Client | null = null;
+  let stopped = false;
+  let reconnect: NodeJS.Timeout | null = null;
+
+  async function listen(): Promise<void> {
+    if (stopped || listener) return;
+    try {
+      const client = await db.connect();
+      const lost = (): void => {
+        if (listener !== client) return;
+        listener = null;
+        cache = new Map();
+        retry();
+      };
+      client.on('error', lost);
+      client.on('end', lost);
+      client.on('notification', () => (cache = new Map()));
+      await client.query(`LISTEN ${CHANNEL}`);
+      cache = new Map();
+      listener = client;
+    } catch (error) {
+      log.warn({ err: error }, 'not told of revoked keys, every request asks the database');
+      retry();
+    }
+  }
+  function retry(): void {
+    if (!stopped) reconnect = setTimeout(() => void listen(), RECONNECT_MS).unref();
+  }
+
+  const lane = createLane<Buffer, KeyRow | undefined>({
+    max_batch: 256,
+    max_queue: 10_000,
+    concurrency: 2,
+    run: async (hashes) => {
+      const rows = await db.query<KeyRow>(READ_KEYS, [hashes], 'read keys');
+      const found = new Map(rows.map((row) => [row.secret_hash.toString('hex'), row]));
+      return hashes.map((hash) => ({ ok: true, value: found.get(hash.toString('hex')) }));
+    },
+  });
+
+  async function entry(api_key: string): Promise<Entry | null> {
+    const now_ms = clock.now();
+    const known = cache.get(api_key);
+    if (known && Math.abs(now_ms - known.read_at_ms) < TRUST_MS) return known;
+    const into = cache;
+    const row = await lane.submit(hashKey(api_key));
+    if (!row) return null;
+    const fresh = entryOf(row, now_ms);
+    // Only into the map of before the query: a revocation meanwhile has replaced it.
+    if (listener) {
+      if (into.size >= MAX_CACHED) into.clear();
+      into.set(api_key, fresh);
+    }
+    return fresh;
+  }
+
+  return {
+    async authenticate({ api_key, authorization, address }) {
+      if (api_key === undefined) {
+        if (authorization === undefined) throw new ApiError('missing_credentials', 'send an x-api-key header');
+        throw new ApiError('invalid_token', 'this server accepts no bearer tokens: no issuer is configured');
+      }
+      const key = await entry(api_key);
+      if (!key || key.expires_at_ms <= clock.now()) {
+        throw new ApiError('wrong_credentials', 'the API key is unknown, revoked or expired');
+      }
+      if (key.valid_ips && !addressIn(address, key.valid_ips)) {
+        throw new ApiError('access_rights', 'the API key may not be used from this address');
+      }
+      return key.caller;
+    },
+    start: listen,
+    async stop() {
+      stopped = true;
+      if (reconnect) clearTimeout(reconnect);
+      await listener?.end().catch(() => {});
+    },
+  };
+}

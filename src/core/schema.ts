@@ -1,0 +1,107 @@
+import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js';
+import { Type, type TSchema, type TUnsafe } from 'typebox';
+import { isUuid } from './ids.ts';
+import type { WireInteger } from './money.ts';
+
+interface Notes {
+  description?: string;
+  deprecated?: boolean;
+  minimum?: number;
+  maximum?: number;
+}
+
+/** An integer of any size on the wire: number or bigint once parsed, exact either way. */
+export const wireInteger = (format: 'int64' | 'u-int64', notes: Notes = {}): TUnsafe<WireInteger> =>
+  Type.Unsafe<WireInteger>({ type: 'integer', format, ...notes });
+
+const MAX_UINT32 = 2 ** 32 - 1;
+
+/** An integer from 0 to 2^32-1. */
+export const uint32 = (notes: Notes = {}): TUnsafe<number> =>
+  Type.Unsafe<number>({ type: 'integer', format: 'u-int32', minimum: 0, maximum: MAX_UINT32, ...notes });
+
+export const uuid = (notes: Notes = {}): TUnsafe<string> =>
+  Type.Unsafe<string>({ type: 'string', format: 'uuid', ...notes });
+
+/** RFC 3339 date and time with an offset. */
+export const dateTime = (notes: Notes = {}): TUnsafe<string> =>
+  Type.Unsafe<string>({ type: 'string', format: 'date-time', ...notes });
+
+const DATE_TIME = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
+
+const ajv = new Ajv2020({ strict: false, allErrors: true, ownProperties: true });
+ajv.addFormat('uuid', isUuid);
+ajv.addFormat('date-time', (text: string) => DATE_TIME.test(text) && !Number.isNaN(Date.parse(text)));
+for (const format of ['int64', 'u-int64', 'u-int32', 'rate', 'binary']) ajv.addFormat(format, true);
+ajv.addKeyword({
+  keyword: 'x-wire-integer',
+  schemaType: 'object',
+  validate: (limits: { minimum?: number; maximum?: number }, value: unknown) =>
+    (typeof value === 'bigint' || Number.isInteger(value)) &&
+    (limits.minimum === undefined || (value as WireInteger) >= limits.minimum) &&
+    (limits.maximum === undefined || (value as WireInteger) <= limits.maximum),
+});
+
+/** The schema as ajv checks it: its `integer` does not know bigint. */
+function forValidation(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(forValidation);
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const { type, minimum, maximum, format, ...rest } = schema as Record<string, unknown>;
+  if (type === 'integer') return { 'x-wire-integer': { minimum, maximum } };
+  const inner = Object.entries(rest).map(([key, value]) => [key, forValidation(value)]);
+  const own = Object.entries({ type, minimum, maximum, format }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries([...own, ...inner]);
+}
+
+function faultText({ instancePath, message, keyword, params }: ErrorObject): string {
+  const path = instancePath.slice(1).replaceAll('/', '.');
+  if (keyword === 'required') {
+    const field = String((params as { missingProperty: string }).missingProperty);
+    return `${path === '' ? field : `${path}.${field}`} is required`;
+  }
+  if (keyword === 'x-wire-integer') return `${path} must be an integer in range`;
+  if (keyword === 'enum') {
+    return `${path} must be one of ${(params as { allowedValues: string[] }).allowedValues.join(', ')}`;
+  }
+  return `${path === '' ? 'body' : path} ${message ?? 'is not valid'}`;
+}
+
+/** What is wrong with a value, naming each field; empty when nothing is. */
+export type Check = (value: unknown) => string[];
+
+const compiled = new WeakMap<TSchema, Check>();
+
+/** The check of a schema, compiled once. */
+export function checkOf(schema: TSchema): Check {
+  const known = compiled.get(schema);
+  if (known) return known;
+  const validate = ajv.compile(forValidation(schema) as object);
+  const check: Check = (value) => (validate(value) ? [] : (validate.errors ?? []).map(faultText));
+  compiled.set(schema, check);
+  return check;
+}
+
+/** Drops null members: null is absence. */
+export function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== 'object' || value === null) return value;
+  const kept: Record<string, unknown> = {};
+  for (const [key, member] of Object.entries(value)) {
+    if (member === null) continue;
+    Object.defineProperty(kept, key, { value: withoutNulls(member), enumerable: true, writable: true, configurable: true });
+  }
+  return kept;
+}
+
+/** The path of a string that contains U+0000, or null. */
+export function nulCharacterIn(value: unknown, path = ''): string | null {
+  if (typeof value === 'string') return value.includes('\0') ? path : null;
+  if (typeof value !== 'object' || value === null) return null;
+  for (const [key, member] of Object.entries(value)) {
+    const here = path === '' ? key : `${path}.${key}`;
+    if (key.includes('\0')) return here;
+    const found = nulCharacterIn(member, here);
+    if (found !== null) return found;
+  }
+  return null;
+}

@@ -1,0 +1,101 @@
+import { MAX_BTC_MSATS } from '../core/money.ts';
+
+/** A URI that must not be paid; the message says why. */
+export class InvalidUri extends Error {}
+
+/** What a BIP 21 URI (or a plain address) asks for. */
+export interface PaymentUri {
+  address?: string;
+  amount_msats?: bigint;
+  payment_request?: string;
+  description?: string;
+}
+
+const AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/;
+const MSATS_PER_BTC = 100_000_000_000n;
+const MSATS_PER_UNIT = 1000n;
+const DECIMALS = 8;
+const MAX_LENGTH = 8192;
+
+/** A decimal amount of BTC as msats, without ever being a float. */
+function readAmount(text: string): bigint {
+  const [, whole, fraction = ''] = AMOUNT.exec(text) ?? [];
+  if (whole === undefined) throw new InvalidUri('amount must be a decimal number of BTC with at most 8 places');
+  const amount = BigInt(whole) * MSATS_PER_BTC + BigInt(fraction.padEnd(DECIMALS, '0')) * MSATS_PER_UNIT;
+  if (amount > MAX_BTC_MSATS) throw new InvalidUri('amount is above 21,000,000 BTC');
+  return amount;
+}
+
+function decodePart(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new InvalidUri('percent-encoding is broken');
+  }
+}
+
+/** bech32 may be written in upper case, for smaller QR codes; one spelling is used here. */
+const normalAddress = (address: string): string =>
+  /^(BC|TB|BCRT)1[0-9A-Z]+$/.test(address) ? address.toLowerCase() : address;
+
+const KNOWN = new Set(['amount', 'label', 'message', 'lightning']);
+
+function readParameters(query: string): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const part of query.split('&')) {
+    if (part === '') continue;
+    const equals = part.indexOf('=');
+    const name = decodePart(equals < 0 ? part : part.slice(0, equals)).toLowerCase();
+    const value = decodePart(equals < 0 ? '' : part.slice(equals + 1));
+    if (name.startsWith('req-')) throw new InvalidUri(`${name} is required and not understood`);
+    if (found.has(name)) throw new InvalidUri(`${name} is given twice`);
+    found.set(name, value);
+  }
+  return found;
+}
+
+/** Reads a `bitcoin:` or `lightning:` URI or a plain address. Throws `InvalidUri`. */
+export function parseBip21(text: string): PaymentUri {
+  if (text.length > MAX_LENGTH) throw new InvalidUri('too long');
+  const lightning = /^lightning:(?:\/\/)?(.*)$/is.exec(text);
+  if (lightning) return { payment_request: lightning[1] ?? '' };
+  const [, body] = /^bitcoin:(.*)$/is.exec(text) ?? [];
+  if (body === undefined) {
+    if (/[:?&=\s]/.test(text)) throw new InvalidUri('neither a bitcoin: URI nor an address');
+    return { address: normalAddress(text) };
+  }
+  const mark = body.indexOf('?');
+  const address = decodePart(mark < 0 ? body : body.slice(0, mark));
+  const given = mark < 0 ? new Map<string, string>() : readParameters(body.slice(mark + 1));
+  const parameters = new Map([...given].filter(([name]) => KNOWN.has(name)));
+  const amount = parameters.get('amount');
+  const invoice = parameters.get('lightning');
+  const description = parameters.get('label') ?? parameters.get('message');
+  if (address === '' && !invoice) throw new InvalidUri('no address');
+  return {
+    ...(address === '' ? {} : { address: normalAddress(address) }),
+    ...(amount === undefined ? {} : { amount_msats: readAmount(amount) }),
+    ...(invoice ? { payment_request: invoice } : {}),
+    ...(description ? { description } : {}),
+  };
+}
+
+export interface UriFields {
+  address: string;
+  amount_sats?: bigint;
+  invoice?: string;
+  label?: string;
+}
+
+/** Writes a `bitcoin:` URI; the amount in BTC without trailing zeros. */
+export function formatBip21({ address, amount_sats, invoice, label }: UriFields): string {
+  const parameters: string[] = [];
+  if (amount_sats !== undefined) {
+    const digits = amount_sats.toString().padStart(DECIMALS + 1, '0');
+    const fraction = digits.slice(-DECIMALS).replace(/0+$/, '');
+    parameters.push(`amount=${digits.slice(0, -DECIMALS)}${fraction === '' ? '' : `.${fraction}`}`);
+  }
+  if (label !== undefined && label !== '') parameters.push(`label=${encodeURIComponent(label)}`);
+  if (invoice !== undefined) parameters.push(`lightning=${invoice}`);
+  return `bitcoin:${address}${parameters.length > 0 ? `?${parameters.join('&')}` : ''}`;
+}

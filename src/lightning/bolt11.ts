@@ -1,0 +1,219 @@
+import { createHash } from 'node:crypto';
+import { bech32 } from '@scure/base';
+import secp256k1 from 'secp256k1';
+import { bytesToWords, numberToWords, paddingIsZero, wordsToBytes, wordsToNumber } from './words.ts';
+
+/** An invoice that no careful payer should pay; the message says why. */
+export class InvalidInvoice extends Error {}
+
+export interface DecodedInvoice {
+  /** Chain: `bc`, `tb`, `tbs`, `bcrt`. */
+  prefix: string;
+  amount_msats: bigint | null;
+  payment_hash: string;
+  payment_secret: string;
+  description: string | undefined;
+  description_hash: string | undefined;
+  created_at_ms: number;
+  expiry_seconds: number;
+  expires_at_ms: number;
+  min_final_cltv_expiry: number;
+  /** Public key that signed, hex. */
+  payee_node: string;
+}
+
+const PREFIX = /^ln(bcrt|bc|tbs|tb)(?:([1-9]\d*)([munp])?)?$/;
+/** msats per unit of the multiplier, as a fraction: `p` is a tenth of an msat. */
+const MULTIPLIER: Record<string, [numerator: bigint, denominator: bigint]> = {
+  '': [100_000_000_000n, 1n],
+  m: [100_000_000n, 1n],
+  u: [100_000n, 1n],
+  n: [100n, 1n],
+  p: [1n, 10n],
+};
+const MAX_MSATS = 2_100_000_000_000_000_000n;
+const SIGNATURE_WORDS = 104;
+const TIMESTAMP_WORDS = 7;
+const HASH_WORDS = 52;
+const KEY_WORDS = 53;
+const DEFAULT_EXPIRY_SECONDS = 3600;
+const DEFAULT_MIN_FINAL_CLTV = 18;
+// Far beyond any real invoice; a bound on the work that a request can cause.
+const MAX_LENGTH = 7089;
+const LETTERS = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
+/** Feature bits that a payer here (or its node) understands, each with its optional twin. */
+const KNOWN_FEATURES = new Set([8, 14, 16, 24, 48, 262]);
+
+function readAmount(digits: string | undefined, multiplier = ''): bigint | null {
+  if (digits === undefined) return null;
+  if (digits.length > 20) throw new InvalidInvoice('amount too large');
+  const [numerator, denominator] = MULTIPLIER[multiplier] ?? [0n, 1n];
+  const scaled = BigInt(digits) * numerator;
+  if (scaled % denominator !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
+  const amount = scaled / denominator;
+  if (amount > MAX_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
+  return amount;
+}
+
+interface Field {
+  from: number;
+  to: number;
+}
+
+// Fields that may stand once only: decoders disagree on which of two counts (lightning/bolts#1357).
+const ONCE = new Set(['p', 's', 'd', 'h', 'n', 'x', 'c', '9']);
+const LENGTH: Record<string, number> = { p: HASH_WORDS, s: HASH_WORDS, h: HASH_WORDS, n: KEY_WORDS };
+
+function readFields(words: Uint8Array, end: number): Map<string, Field> {
+  const fields = new Map<string, Field>();
+  let at = TIMESTAMP_WORDS;
+  while (at < end) {
+    if (at + 3 > end) throw new InvalidInvoice('a field is cut off');
+    const tag = LETTERS.charAt(words[at] ?? 0);
+    const from = at + 3;
+    const to = from + wordsToNumber(words, at + 1, at + 3);
+    if (to > end) throw new InvalidInvoice(`field ${tag} is cut off`);
+    at = to;
+    if (!ONCE.has(tag)) continue;
+    if (fields.has(tag)) throw new InvalidInvoice(`field ${tag} is repeated`);
+    const length = LENGTH[tag];
+    if (length !== undefined && to - from !== length) {
+      // The specification skips such a field; a later one of the same tag would be read by some and not by others.
+      if (tag === 'p' || tag === 's') throw new InvalidInvoice(`field ${tag} has the wrong length`);
+      continue;
+    }
+    fields.set(tag, { from, to });
+  }
+  return fields;
+}
+
+function checkFeatures(words: Uint8Array, field: Field | undefined): void {
+  if (!field) return;
+  for (let index = field.from; index < field.to; index += 1) {
+    for (let bit = 0; bit < 5; bit += 1) {
+      const feature = (field.to - 1 - index) * 5 + bit;
+      if (((words[index] ?? 0) >> bit) % 2 === 1 && feature % 2 === 0 && !KNOWN_FEATURES.has(feature)) {
+        throw new InvalidInvoice(`feature ${feature} is required and unknown`);
+      }
+    }
+  }
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** What is signed: the human-readable part as bytes, then the data, filled up to whole bytes. */
+function signedHash(prefix: string, words: Uint8Array | number[], end: number): Uint8Array {
+  const bits = end * 5;
+  const filled = Math.ceil(bits / 8) * 8;
+  const padded = filled - bits > 0 ? [...words.slice(0, end), 0, 0].slice(0, Math.ceil(filled / 5)) : words;
+  const data = wordsToBytes(padded, 0, Math.max(end, Math.ceil(filled / 5)));
+  return createHash('sha256').update(prefix).update(data.subarray(0, filled / 8)).digest();
+}
+
+function recoverSigner(prefix: string, words: Uint8Array, end: number): string {
+  const signature = wordsToBytes(words, end, words.length);
+  const recovery = signature[64] ?? 255;
+  if (recovery > 3) throw new InvalidInvoice('signature has no recovery id');
+  try {
+    return hex(secp256k1.ecdsaRecover(signature.subarray(0, 64), recovery, signedHash(prefix, words, end)));
+  } catch {
+    throw new InvalidInvoice('signature is not valid');
+  }
+}
+
+function readText(text: string): { hrp: string; words: Uint8Array } {
+  if (text.length > MAX_LENGTH) throw new InvalidInvoice('too long');
+  if (text !== text.toLowerCase() && text !== text.toUpperCase()) throw new InvalidInvoice('mixed case');
+  try {
+    const decoded = bech32.decode(text.toLowerCase() as `${string}1${string}`, false);
+    return { hrp: decoded.prefix, words: Uint8Array.from(decoded.words) };
+  } catch {
+    throw new InvalidInvoice('not bech32, or its checksum is wrong');
+  }
+}
+
+/** Decodes a BOLT 11 invoice strictly; throws `InvalidInvoice` for whatever a node might read differently. */
+export function decodeInvoice(text: string): DecodedInvoice {
+  const { hrp, words } = readText(text);
+  const [, prefix, digits, multiplier] = PREFIX.exec(hrp) ?? [];
+  if (prefix === undefined) throw new InvalidInvoice('unknown prefix or amount');
+  const amount_msats = readAmount(digits, multiplier);
+  const end = words.length - SIGNATURE_WORDS;
+  if (end < TIMESTAMP_WORDS) throw new InvalidInvoice('too short');
+  const fields = readFields(words, end);
+  const bytes = (tag: string): Uint8Array | undefined => {
+    const field = fields.get(tag);
+    if (!field) return undefined;
+    if (!paddingIsZero(words, field.from, field.to)) throw new InvalidInvoice(`field ${tag} has stray bits`);
+    return wordsToBytes(words, field.from, field.to);
+  };
+  const number = (tag: string, fallback: number): number => {
+    const field = fields.get(tag);
+    return field ? wordsToNumber(words, field.from, field.to) : fallback;
+  };
+  const [payment_hash, payment_secret, named, description, description_hash] = ['p', 's', 'n', 'd', 'h'].map(bytes);
+  if (!payment_hash) throw new InvalidInvoice('no payment hash');
+  if (!payment_secret) throw new InvalidInvoice('no payment secret');
+  if (!description && !description_hash) throw new InvalidInvoice('no description');
+  checkFeatures(words, fields.get('9'));
+  const payee_node = recoverSigner(hrp, words, end);
+  if (named && hex(named) !== payee_node) throw new InvalidInvoice('not signed by the node it names');
+  const created_at_ms = wordsToNumber(words, 0, TIMESTAMP_WORDS) * 1000;
+  const expiry_seconds = number('x', DEFAULT_EXPIRY_SECONDS);
+  return {
+    prefix,
+    amount_msats,
+    payment_hash: hex(payment_hash),
+    payment_secret: hex(payment_secret),
+    description: description && new TextDecoder().decode(description),
+    description_hash: description_hash && hex(description_hash),
+    created_at_ms,
+    expiry_seconds,
+    expires_at_ms: created_at_ms + expiry_seconds * 1000,
+    min_final_cltv_expiry: number('c', DEFAULT_MIN_FINAL_CLTV),
+    payee_node,
+  };
+}
+
+export interface InvoiceFields {
+  prefix: string;
+  amount_msats: bigint | null;
+  payment_hash: Uint8Array;
+  payment_secret: Uint8Array;
+  description: string;
+  expiry_seconds: number;
+  created_at_ms: number;
+  private_key: Uint8Array;
+}
+
+/** The shortest way to write an amount: the largest multiplier that divides it. */
+function amountText(amount_msats: bigint | null): string {
+  if (amount_msats === null) return '';
+  for (const multiplier of ['', 'm', 'u', 'n']) {
+    const [unit] = MULTIPLIER[multiplier] ?? [1n];
+    if (amount_msats % unit === 0n) return `${amount_msats / unit}${multiplier}`;
+  }
+  return `${amount_msats * 10n}p`;
+}
+
+// var_onion_optin and payment_secret required, basic_mpp optional: bits 8, 14 and 17.
+const FEATURES = numberToWords(2 ** 8 + 2 ** 14 + 2 ** 17);
+const MIN_FINAL_CLTV = 40;
+
+/** Writes and signs an invoice. */
+export function encodeInvoice(fields: InvoiceFields): string {
+  const prefix = `ln${fields.prefix}${amountText(fields.amount_msats)}`;
+  const words = numberToWords(Math.floor(fields.created_at_ms / 1000), TIMESTAMP_WORDS);
+  const field = (tag: string, data: number[]): void => {
+    words.push(LETTERS.indexOf(tag), data.length >> 5, data.length & 31, ...data);
+  };
+  field('p', bytesToWords(fields.payment_hash));
+  field('s', bytesToWords(fields.payment_secret));
+  field('d', bytesToWords(Buffer.from(fields.description)));
+  field('x', numberToWords(fields.expiry_seconds));
+  field('c', numberToWords(MIN_FINAL_CLTV));
+  field('9', FEATURES);
+  const { signature, recid } = secp256k1.ecdsaSign(signedHash(prefix, words, words.length), fields.private_key);
+  words.push(...bytesToWords(Buffer.concat([signature, Uint8Array.of(recid)])));
+  return bech32.encode(prefix, words, false);
+}

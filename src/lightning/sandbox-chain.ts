@@ -1,0 +1,168 @@
+import { timeText, type Clock } from '../core/clock.ts';
+import type { Database, Sql } from '../core/db.ts';
+import { checkAddress, CHAINS } from './address.ts';
+import type { BuildRequest, BuiltTransaction, ChainTransaction } from './node.ts';
+import { FEE_SATS, makeTransaction, transactionIdOf } from './sandbox-keys.ts';
+
+/** The sandbox's chain: blocks when told or by the clock, a mempool, replacements, reorganizations. */
+export interface SandboxChain {
+  build(request: BuildRequest): Promise<BuiltTransaction>;
+  broadcast(raw: string): Promise<void>;
+  transactions(since_height: number): Promise<{ tip_height: number; transactions: ChainTransaction[] }>;
+  /** An outside payer's transaction, into the mempool. */
+  payFromOutside(address: string, amount_sats: bigint): Promise<{ tx_id: string; vout: number }>;
+  mine(count: number): Promise<number>;
+  /** Mines one block when the last one is older than this; answers whether it did. */
+  mineIfDue(interval_ms: number): Promise<boolean>;
+  reorg(depth: number): Promise<{ height: number; orphaned: string[] }>;
+  /** Replaces an outside transaction in the mempool; null when there is none of that id. */
+  replace(tx_id: string, to_us: boolean): Promise<string | null>;
+  worth(): Promise<bigint>;
+}
+
+const TARGET_BLOCKS = 1;
+// What one read brings at most; a wallet with more in this window is read again from a later height.
+const READ_LIMIT = 50_000;
+
+interface TransactionRow {
+  tx_id: string;
+  height: number | null;
+  mined_at: number | null;
+  address: string;
+  vout: number;
+  amount_sats: bigint;
+}
+
+const scriptOf = (address: string): Buffer => {
+  const checked = checkAddress(address, CHAINS.mutinynet);
+  if (!checked.ok) throw new Error(`not an address of the sandbox's chain: ${address}`);
+  return Buffer.from(checked.script, 'hex');
+};
+
+async function mineBlocks(sql: Sql, now: string, count: number): Promise<number> {
+  const [tip] = await sql.query<{ height: number }>(
+    'UPDATE sandbox_chain SET height = height + $1, last_block_at = $2 RETURNING height',
+    [count, now],
+  );
+  const height = tip?.height ?? 0;
+  await sql.query(
+    `UPDATE sandbox_transactions SET state = 'mined', height = $1, mined_at = $2 WHERE state = 'mempool'`,
+    [height - count + 1, now],
+  );
+  return height;
+}
+
+export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): SandboxChain {
+  const now = (): string => timeText(clock.now());
+  const insert = (sql: Sql, row: unknown[]) =>
+    sql.query(
+      `INSERT INTO sandbox_transactions (tx_id, direction, reference, raw, fee_sats, state, address, vout, amount_sats)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+      row,
+      'sandbox transaction',
+    );
+
+  return {
+    async build({ reference, address, amount_sats, max_fee_sats }) {
+      if (FEE_SATS > max_fee_sats) {
+        return {
+          state: 'failed',
+          code: 'broadcast_fee_above_max',
+          detail: `the transaction costs ${FEE_SATS} sats, the cap is ${max_fee_sats}`,
+          context: {
+            estimated_fee_sats: Number(FEE_SATS),
+            max_fee_sats: Number(max_fee_sats),
+            target_blocks: TARGET_BLOCKS,
+          },
+        };
+      }
+      const made = makeTransaction(seed, scriptOf(address), amount_sats);
+      await insert(db, [made.tx_id, 'out', reference, made.raw, FEE_SATS, 'built', address, made.vout, amount_sats]);
+      // Asked twice, the first answer stands: one reference never has two transactions.
+      const [stored] = await db.query<{ tx_id: string; vout: number; raw: string; fee_sats: bigint }>(
+        'SELECT tx_id, vout, raw, fee_sats FROM sandbox_transactions WHERE reference = $1',
+        [reference],
+      );
+      if (!stored) throw new Error(`transaction of ${reference} was not stored`);
+      return { state: 'built', ...stored };
+    },
+    async broadcast(raw) {
+      await db.query(`UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`, [
+        transactionIdOf(raw),
+      ]);
+    },
+    async transactions(since_height) {
+      const [tip] = await db.query<{ height: number }>('SELECT height FROM sandbox_chain', [], 'sandbox tip');
+      const rows = await db.query<TransactionRow>(
+        `SELECT tx_id, height, extract(epoch FROM mined_at)::integer AS mined_at, address, vout, amount_sats
+         FROM (
+           SELECT * FROM sandbox_transactions WHERE state = 'mined' AND height >= $1
+           UNION ALL
+           SELECT * FROM sandbox_transactions WHERE state = 'mempool'
+         ) t LIMIT ${READ_LIMIT}`,
+        [since_height],
+        'sandbox transactions',
+      );
+      const transactions = rows.map(({ tx_id, height, mined_at, ...output }) => ({
+        tx_id,
+        height,
+        mined_at,
+        outputs: [output],
+      }));
+      return { tip_height: tip?.height ?? 0, transactions };
+    },
+    async payFromOutside(address, amount_sats) {
+      const made = makeTransaction(seed, scriptOf(address), amount_sats);
+      await insert(db, [made.tx_id, 'in', null, made.raw, FEE_SATS, 'mempool', address, made.vout, amount_sats]);
+      return { tx_id: made.tx_id, vout: made.vout };
+    },
+    mine: (count) => db.transaction((sql) => mineBlocks(sql, now(), count)),
+    mineIfDue: (interval_ms) =>
+      db.transaction(async (sql) => {
+        const due = await sql.query('SELECT 1 FROM sandbox_chain WHERE last_block_at <= $1 FOR UPDATE SKIP LOCKED', [
+          timeText(clock.now() - interval_ms),
+        ]);
+        if (due.length > 0) await mineBlocks(sql, now(), 1);
+        return due.length > 0;
+      }),
+    reorg: (depth) =>
+      db.transaction(async (sql) => {
+        // The new branch is longer by one, and empty. Outside payers double-spend; our own sends wait again.
+        const [tip] = await sql.query<{ height: number }>(
+          'UPDATE sandbox_chain SET height = height + 1, last_block_at = $1 RETURNING height',
+          [now()],
+        );
+        const height = tip?.height ?? 0;
+        const undone = await sql.query<{ tx_id: string; state: string }>(
+          `UPDATE sandbox_transactions SET height = NULL, mined_at = NULL,
+             state = CASE direction WHEN 'in' THEN 'gone' ELSE 'mempool' END
+           WHERE state = 'mined' AND height > $1 RETURNING tx_id, state`,
+          [height - 1 - depth],
+        );
+        return { height, orphaned: undone.filter(({ state }) => state === 'gone').map(({ tx_id }) => tx_id) };
+      }),
+    replace: (tx_id, to_us) =>
+      db.transaction(async (sql) => {
+        const [old] = await sql.query<{ address: string; amount_sats: bigint }>(
+          `UPDATE sandbox_transactions SET state = 'gone'
+           WHERE tx_id = $1 AND state = 'mempool' AND direction = 'in' RETURNING address, amount_sats`,
+          [tx_id],
+        );
+        if (!old) return null;
+        const made = makeTransaction(seed, scriptOf(old.address), old.amount_sats);
+        if (to_us) {
+          const { address, amount_sats } = old;
+          await insert(sql, [made.tx_id, 'in', null, made.raw, FEE_SATS, 'mempool', address, made.vout, amount_sats]);
+        }
+        return made.tx_id;
+      }),
+    async worth() {
+      const [sum] = await db.query<{ sats: string }>(
+        `SELECT coalesce(sum(CASE direction WHEN 'in' THEN amount_sats ELSE -amount_sats - fee_sats END)
+           FILTER (WHERE state = 'mined' OR (direction = 'out' AND state = 'mempool')), 0)::text AS sats
+         FROM sandbox_transactions`,
+      );
+      return BigInt(sum?.sats ?? 0);
+    },
+  };
+}

@@ -1,0 +1,56 @@
+import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { bech32 } from '@scure/base';
+import { RawTx } from '@scure/btc-signer';
+import secp256k1 from 'secp256k1';
+
+/** Everything secret of the sandbox follows from its seed and a name: nothing else needs to be stored. */
+export const derive = (seed: Buffer, purpose: string, name: string): Buffer =>
+  createHmac('sha256', seed).update(`${purpose}/${name}`).digest();
+
+export const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+
+const witnessProgram = (seed: Buffer, reference: string): Buffer => {
+  const public_key = secp256k1.publicKeyCreate(derive(seed, 'address', reference));
+  return createHash('ripemd160').update(sha256(public_key)).digest();
+};
+
+/** A P2WPKH address of the test networks (`tb1q…`) that belongs to a reference. */
+export const addressOf = (seed: Buffer, reference: string): string =>
+  bech32.encode('tb', [0, ...bech32.toWords(witnessProgram(seed, reference))]);
+
+export interface MadeTransaction {
+  tx_id: string;
+  raw: string;
+  vout: number;
+}
+
+// 1 in, 2 out, P2WPKH: 141 vbytes at 1 sat/vB.
+export const FEE_SATS = 141n;
+const CHANGE_SATS = 100_000n;
+const RBF_SEQUENCE = 0xfffffffd;
+
+/** The id that these signed bytes have on the chain: the double hash without witnesses, reversed. */
+export function transactionIdOf(raw: string): string {
+  const { segwitFlag: _flag, witnesses: _witnesses, ...body } = RawTx.decode(Buffer.from(raw, 'hex'));
+  return sha256(sha256(RawTx.encode({ ...body, segwitFlag: false })))
+    .reverse()
+    .toString('hex');
+}
+
+/** A transaction that pays `amount_sats` to `script`; its input is the sandbox's own invention. */
+export function makeTransaction(seed: Buffer, script: Uint8Array, amount_sats: bigint): MadeTransaction {
+  const input = { txid: randomBytes(32), index: 0, finalScriptSig: new Uint8Array(), sequence: RBF_SEQUENCE };
+  const change = Buffer.concat([Buffer.from([0, 20]), witnessProgram(seed, 'change')]);
+  const body = {
+    version: 2,
+    inputs: [input],
+    outputs: [
+      { amount: amount_sats, script },
+      { amount: CHANGE_SATS, script: change },
+    ],
+    lockTime: 0,
+  };
+  const witness = [randomBytes(71), Buffer.from(secp256k1.publicKeyCreate(derive(seed, 'address', 'input')))];
+  const raw = Buffer.from(RawTx.encode({ ...body, segwitFlag: true, witnesses: [witness] })).toString('hex');
+  return { tx_id: transactionIdOf(raw), raw, vout: 0 };
+}

@@ -1,0 +1,240 @@
+import { Type, type TSchema } from 'typebox';
+import { ApiError } from '../core/errors.ts';
+import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { MAX_BTC_MSATS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
+import { uint32, uuid, wireInteger } from '../core/schema.ts';
+import { CHAINS, checkAddress } from '../lightning/address.ts';
+import { InvalidUri, parseBip21 } from '../lightning/bip21.ts';
+import { decodeInvoice, InvalidInvoice } from '../lightning/bolt11.ts';
+import type { SandboxNode } from '../lightning/sandbox.ts';
+import type { SendFailure } from '../lightning/node.ts';
+
+const FAILURES: SendFailure[] = [
+  'no_route',
+  'upstream_failure',
+  'insufficient_funds',
+  'invalid_bolt11_invoice',
+  'invalid_payment_amount',
+  'rejected',
+  'node_permission_denied',
+  'transaction_build_failed',
+  'broadcast_failed',
+  'broadcast_fee_above_max',
+];
+const DEFAULT_EXPIRY_SECONDS = 3600;
+// The bound that the HTTP answer keeps; a settlement takes milliseconds.
+const WAIT_MS = 30_000;
+
+const text = { type: 'string' };
+const integer = { type: 'integer' };
+const answer = (properties: Record<string, object>, required = Object.keys(properties)) => ({
+  type: 'object',
+  required,
+  properties,
+});
+
+const optionalAmount = Type.Optional(wireInteger('u-int64', { description: 'msats' }));
+
+const InvoiceBody = Type.Object({
+  amount_msats: optionalAmount,
+  description: Type.Optional(Type.String({ maxLength: 639 })),
+  expiry: Type.Optional(uint32({ minimum: 1, maximum: 31_536_000, description: 'seconds, default 3600' })),
+  behavior: Type.Optional(Type.Union(['settle', 'fail', 'stuck', 'unknown'].map((name) => Type.Literal(name)))),
+  failure_code: Type.Optional(Type.String({ enum: FAILURES })),
+  fee_msats: Type.Optional(wireInteger('u-int64', { minimum: 0 })),
+  delay_ms: Type.Optional(uint32({ maximum: 3_600_000 })),
+});
+const PaymentBody = Type.Object({
+  payment_request: Type.Optional(Type.String()),
+  address: Type.Optional(Type.String()),
+  uri: Type.Optional(Type.String()),
+  amount_msats: optionalAmount,
+  parts: Type.Optional(uint32({ minimum: 1, maximum: 16, description: 'the payer splits; the sum is the same' })),
+});
+const BlocksBody = Type.Object({ count: Type.Optional(uint32({ minimum: 1, maximum: 1000 })) });
+const ReorgBody = Type.Object({ depth: uint32({ minimum: 1, maximum: 100 }) });
+const ReplaceBody = Type.Object({ tx_id: Type.String(), to_us: Type.Optional(Type.Boolean()) });
+const ReleaseBody = Type.Object({
+  payment_hash: Type.String(),
+  outcome: Type.Union([Type.Literal('settle'), Type.Literal('fail')]),
+});
+
+function checkAmount(given: WireInteger | undefined): bigint | null {
+  if (given === undefined) return null;
+  const amount = BigInt(given);
+  if (amount <= 0n || amount > MAX_BTC_MSATS) throw new ApiError('invalid_amount', 'amount_msats is out of range');
+  return amount;
+}
+
+const missing = (detail: string): ApiError => new ApiError('not_found', detail);
+
+/** The routes that drive the sandbox network; a production environment has none of them. */
+export function sandboxRoutes({ sandbox }: { sandbox: SandboxNode }): Route[] {
+  const { outside } = sandbox;
+  const route = (
+    what: string,
+    summary: string,
+    body: TSchema,
+    schema: object,
+    run: (body: never) => Promise<unknown>,
+  ): Route =>
+    defineRoute({
+      method: 'POST',
+      path: `/organizations/{organization_id}/environments/{environment_id}/sandbox/${what}`,
+      operation_id: `sandbox_${what}`,
+      tag: 'Sandbox',
+      summary,
+      permissions: ['WRITE'],
+      params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
+      query: Type.Object({}),
+      body,
+      success: { status: 200, schema },
+      errors: { 404: 'Envelope' },
+      handler: async ({ caller, body: given }) => {
+        refuseProduction(caller);
+        return run(given as never);
+      },
+    });
+
+  return [
+    route(
+      'invoices',
+      'Make an invoice of a helpful outside node',
+      InvoiceBody,
+      answer({ payment_request: text, payment_hash: text }),
+      async (body: InvoiceFields) =>
+        outside.makeInvoice({
+          amount_msats: checkAmount(body.amount_msats),
+          description: body.description ?? '',
+          expiry_seconds: body.expiry ?? DEFAULT_EXPIRY_SECONDS,
+          behavior: body.behavior ?? 'settle',
+          failure_code: body.failure_code ?? 'no_route',
+          fee_msats: BigInt(body.fee_msats ?? 0),
+          delay_ms: body.delay_ms ?? 0,
+        }),
+    ),
+    route(
+      'payments',
+      'Pay an invoice, address or URI of this server from outside',
+      PaymentBody,
+      answer(
+        { status: text, payment_hash: text, preimage: text, reason: text, tx_id: text, vout: integer },
+        ['status'],
+      ),
+      (body: PayFields) => payFromOutside(sandbox, body),
+    ),
+    route('addresses', 'A fresh address outside', Type.Object({}), answer({ address: text }), () =>
+      Promise.resolve({ address: outside.address() }),
+    ),
+    route('blocks', 'Mine blocks', BlocksBody, answer({ height: integer }), async (body: { count?: number }) => ({
+      height: await outside.mine(body.count ?? 1),
+    })),
+    route(
+      'reorg',
+      'Replace the last blocks by a longer branch without their transactions',
+      ReorgBody,
+      answer({ height: integer, orphaned: { type: 'array', items: text } }),
+      (body: { depth: number }) => outside.reorg(body.depth),
+    ),
+    route(
+      'replace',
+      'Replace an outside transaction in the mempool (RBF)',
+      ReplaceBody,
+      answer({ tx_id: text }),
+      async (body: { tx_id: string; to_us?: boolean }) => {
+        const tx_id = await outside.replace(body.tx_id, body.to_us ?? false);
+        if (tx_id === null) throw missing(`no outside transaction ${body.tx_id} in the mempool`);
+        return { tx_id };
+      },
+    ),
+    route(
+      'release',
+      'End a payment that is stuck or unknown',
+      ReleaseBody,
+      answer({ payment_hash: text, outcome: text }),
+      async (body: { payment_hash: string; outcome: 'settle' | 'fail' }) => {
+        if (!(await outside.release(body.payment_hash, body.outcome))) {
+          throw missing(`no payment ${body.payment_hash} in flight`);
+        }
+        return body;
+      },
+    ),
+  ];
+}
+
+function refuseProduction(caller: Caller): void {
+  if (caller.environment_kind !== 'staging') throw missing('no such route');
+}
+
+interface InvoiceFields {
+  amount_msats?: WireInteger;
+  description?: string;
+  expiry?: number;
+  behavior?: 'settle' | 'fail' | 'stuck' | 'unknown';
+  failure_code?: SendFailure;
+  fee_msats?: WireInteger;
+  delay_ms?: number;
+}
+
+interface PayFields {
+  payment_request?: string;
+  address?: string;
+  uri?: string;
+  amount_msats?: WireInteger;
+}
+
+/** Reads what to pay: the URI's invoice if it has one, else its address. */
+function readTarget(body: PayFields): { payment_request?: string; address?: string; amount: bigint | null } {
+  const amount = checkAmount(body.amount_msats);
+  if (body.uri === undefined) return { ...body, amount };
+  try {
+    const uri = parseBip21(body.uri);
+    return { ...uri, amount: amount ?? (uri.payment_request === undefined ? (uri.amount_msats ?? null) : null) };
+  } catch (error) {
+    if (error instanceof InvalidUri) throw new ApiError('invalid_address', `uri: ${error.message}`);
+    throw error;
+  }
+}
+
+async function payFromOutside(sandbox: SandboxNode, body: PayFields): Promise<object> {
+  const { payment_request, address, amount } = readTarget(body);
+  if (payment_request !== undefined) return withinBound(payInvoice(sandbox, payment_request, amount));
+  if (address === undefined) {
+    throw new ApiError('invalid_data', 'one of payment_request, address and uri is required');
+  }
+  const checked = checkAddress(address, CHAINS.mutinynet);
+  if (!checked.ok) throw new ApiError(checked.fault, `address: ${checked.detail}`);
+  if (amount === null || amount % MSATS_PER_SAT !== 0n || amount < checked.dust_sats * MSATS_PER_SAT) {
+    throw new ApiError('invalid_amount', 'amount_msats must be whole sats and not dust');
+  }
+  const paid = await sandbox.outside.payAddress(address, amount / MSATS_PER_SAT);
+  return { status: 'broadcast', ...paid };
+}
+
+async function payInvoice(sandbox: SandboxNode, payment_request: string, amount: bigint | null): Promise<object> {
+  let invoice: ReturnType<typeof decodeInvoice>;
+  try {
+    invoice = decodeInvoice(payment_request);
+  } catch (error) {
+    if (!(error instanceof InvalidInvoice)) throw error;
+    throw new ApiError('invalid_bolt11_payment_request', `the invoice cannot be read: ${error.message}`);
+  }
+  if (invoice.prefix !== CHAINS.mutinynet.invoice_prefix) {
+    throw new ApiError('invalid_network', 'the invoice is for another network');
+  }
+  if (invoice.amount_msats === null && amount === null) {
+    throw new ApiError('amount_required', 'the invoice leaves the amount open: amount_msats is required', {
+      code: 'required',
+      context: { field: 'amount_msats', required: true },
+    });
+  }
+  return sandbox.outside.payInvoice(invoice.payment_hash, amount);
+}
+
+async function withinBound(paid: Promise<object>): Promise<object> {
+  let timer: NodeJS.Timeout | undefined;
+  const bound = new Promise<object>((resolve) => {
+    timer = setTimeout(() => resolve({ status: 'failed', reason: 'timeout' }), WAIT_MS);
+  });
+  return Promise.race([paid, bound]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,97 @@
+import { sqlState, type Database, type Sql } from '../core/db.ts';
+import { ApiError } from '../core/errors.ts';
+import type { Caller } from '../core/http.ts';
+import { lockWallets } from '../ledger/ledger.ts';
+import type { LightningNode } from '../lightning/node.ts';
+import {
+  checkEmpty,
+  checkLine,
+  checkRequest,
+  firstLine,
+  invalidFields,
+  type LockedLine,
+  type NewWallet,
+} from './rules.ts';
+import {
+  bringLine,
+  deleteWallet,
+  findWallet,
+  hasOpenReceive,
+  insertWallet,
+  isIdUsed,
+  lockLine,
+} from './store.ts';
+
+export interface WalletDeps {
+  db: Database;
+  nodes: ReadonlyMap<string, LightningNode>;
+  /** The time of a change, RFC 3339 with microseconds. */
+  time: () => string;
+}
+
+/** The 404 of a wallet, the same for one that does not exist and for one of another tenant or environment. */
+export const walletNotFound = (wallet_id: string): ApiError =>
+  new ApiError('instance_not_found', `no wallet ${wallet_id}`, { context: { wallet_id } });
+
+const idUsed = (id: string): ApiError => invalidFields(['id'], `the id ${id} is used already`);
+
+const UNIQUE_VIOLATION = '23505';
+
+/** Creates a wallet, and its line where it is the first of a staging environment, in one transaction. */
+export async function createWallet(
+  { db, nodes, time }: WalletDeps,
+  caller: Caller,
+  wallet: NewWallet,
+): Promise<void> {
+  checkRequest(wallet, nodes);
+  try {
+    await db.transaction(async (sql) => {
+      const found = await lockLine(sql, { ...wallet, id: wallet.line_of_credit_id });
+      // Before the line is judged: a repeated request must not hear that its first one used up the limit.
+      if (await isIdUsed(sql, wallet)) throw idUsed(wallet.id);
+      const line = found ?? (await broughtLine(sql, caller, wallet, nodes));
+      checkLine(line, wallet, nodes);
+      await insertWallet(sql, wallet, line, time());
+    });
+  } catch (error) {
+    // Two requests with one id on two lines lock nothing in common.
+    throw sqlState(error) === UNIQUE_VIOLATION ? idUsed(wallet.id) : error;
+  }
+}
+
+async function broughtLine(
+  sql: Sql,
+  caller: Caller,
+  wallet: NewWallet,
+  nodes: ReadonlyMap<string, LightningNode>,
+): Promise<LockedLine> {
+  const line = firstLine(wallet, caller.environment_kind, nodes);
+  if (line && (await bringLine(sql, wallet.organization_id, line))) return line;
+  // Two first wallets that name the same line: the other one brought it while this one waited.
+  const now_there = line && (await lockLine(sql, { ...wallet, id: wallet.line_of_credit_id }));
+  if (now_there) return now_there;
+  throw new ApiError('line_of_credit_not_found', `no line of credit ${wallet.line_of_credit_id}`);
+}
+
+/** Deletes a wallet that is empty. Repeating it is harmless: what was asked for is so already. */
+export async function removeWallet(
+  { db, time }: WalletDeps,
+  wallet: { organization_id: string; environment_id: string; id: string },
+): Promise<void> {
+  const known = await findWallet(db, wallet);
+  if (!known) throw walletNotFound(wallet.id);
+  if (known.deleted_at !== null) return;
+  // Looked up before anything is locked, since a wallet may have many payments. A receive that is made in
+  // between loses nothing: money that comes to a deleted wallet is credited.
+  const open_receive = await hasOpenReceive(db, wallet);
+  const { organization_id, id } = wallet;
+  const { line_of_credit_id } = known;
+  await db.transaction(async (sql) => {
+    await lockLine(sql, { ...wallet, id: line_of_credit_id });
+    const [account] = await lockWallets(sql, [{ organization_id, id }]);
+    if (!account || account.deleted_at !== null) return;
+    const { total, held, limit } = account;
+    checkEmpty(id, { total, held, open_receive });
+    await deleteWallet(sql, { organization_id, id, line_of_credit_id, limit, at: time() });
+  });
+}

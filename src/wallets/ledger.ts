@@ -1,0 +1,81 @@
+import type { Sql } from '../core/db.ts';
+
+/** One event of a wallet's ledger, with what the payment behind it says of its route. */
+export interface LedgerRow {
+  type: 'held' | 'captured' | 'released' | 'credited' | 'deposited' | 'withdrawn';
+  event_id: string;
+  payment_id: string | null;
+  currency: string;
+  amount: bigint;
+  network_fee: bigint;
+  processing_fee: bigint;
+  effective_time: string;
+  payment_kind: string | null;
+  receipt_type: string | null;
+}
+
+export interface LedgerQuery {
+  organization_id: string;
+  environment_id: string;
+  wallet_id: string;
+  payment_id?: string | undefined;
+  /** RFC 3339, both inclusive. */
+  start_date?: string | undefined;
+  end_date?: string | undefined;
+  sort_order: 'ASC' | 'DESC';
+  offset: number;
+  limit: number;
+}
+
+/** One page of a wallet's ledger and the exact number of events that its filters match. */
+export async function readLedger(
+  sql: Sql,
+  query: LedgerQuery,
+): Promise<{ events: LedgerRow[]; total: bigint }> {
+  const values: unknown[] = [query.organization_id, query.wallet_id];
+  const terms = ['organization_id = $1', 'wallet_id = $2'];
+  // There are few combinations of filters, so each is a prepared statement with a name of its own.
+  let shape: string = query.sort_order;
+  const add = (mark: string, term: string, value: unknown): void => {
+    if (value === undefined) return;
+    values.push(value);
+    terms.push(`${term} $${values.length}`);
+    shape += ` ${mark}`;
+  };
+  add('payment', 'payment_id =', query.payment_id);
+  add('from', 'effective_time >=', query.start_date);
+  add('until', 'effective_time <=', query.end_date);
+  const where = terms.join(' AND ');
+  const counting = sql.query<{ total: bigint }>(
+    `SELECT count(*) AS total FROM ledger_events WHERE ${where}`,
+    values,
+    `ledger total ${shape}`,
+  );
+  const events = query.limit === 0 ? [] : await readPage(sql, query, where, values, shape);
+  const [count] = await counting;
+  return { events, total: count?.total ?? 0n };
+}
+
+function readPage(
+  sql: Sql,
+  query: LedgerQuery,
+  where: string,
+  values: readonly unknown[],
+  shape: string,
+): Promise<LedgerRow[]> {
+  const { sort_order } = query;
+  const next = values.length + 1;
+  return sql.query<LedgerRow>(
+    `SELECT e.type, e.event_id, e.payment_id, e.currency, e.amount, e.network_fee, e.processing_fee,
+       e.effective_time, p.kind AS payment_kind,
+       (SELECT receipt->>'type' FROM jsonb_array_elements(p.receipts) receipt
+        WHERE receipt->>'ledger_id' = e.event_id::text LIMIT 1) AS receipt_type
+     FROM (SELECT * FROM ledger_events WHERE ${where}
+           ORDER BY effective_time ${sort_order}, seq ${sort_order} LIMIT $${next} OFFSET $${next + 1}) e
+     LEFT JOIN payments p ON e.type IN ('captured', 'credited') AND p.organization_id = e.organization_id
+       AND p.environment_id = $${next + 2} AND p.id = e.payment_id
+     ORDER BY e.effective_time ${sort_order}, e.seq ${sort_order}`,
+    [...values, query.limit, query.offset, query.environment_id],
+    `ledger page ${shape}`,
+  );
+}

@@ -1,0 +1,245 @@
+import { Type } from 'typebox';
+import { createLane } from '../core/batch.ts';
+import { createTimestamps, type Clock } from '../core/clock.ts';
+import type { Database } from '../core/db.ts';
+import { ApiError } from '../core/errors.ts';
+import { requireFeature } from '../core/features.ts';
+import { defineRoute, type Route } from '../core/http.ts';
+import { dateTime, uint32, uuid, wireInteger } from '../core/schema.ts';
+import { fromSupported, SUPPORTED_NETWORKS, type SupportedNetwork } from '../lightning/network.ts';
+import type { LightningNode } from '../lightning/node.ts';
+import { createWallet, removeWallet, walletNotFound, type WalletDeps } from './commands.ts';
+import { readLedger } from './ledger.ts';
+import {
+  findWallet,
+  listWallets,
+  readWallets,
+  renameWallet,
+  type WalletRef,
+  type WalletRow,
+} from './store.ts';
+import { ledgerEventView, walletView } from './view.ts';
+
+const TAG = 'Wallets';
+const LIST = '/organizations/{organization_id}/wallets';
+const ONE = `${LIST}/{wallet_id}`;
+const ERRORS = { 400: 'ErrorResponse_WalletBadRequestError' } as const;
+const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WalletNotFoundError' } as const;
+const READ = ['READ', 'WRITE'] as const;
+
+const WalletName = Type.String({ minLength: 3, maxLength: 256 });
+const PARAMS = Type.Object({ organization_id: uuid(), wallet_id: uuid() });
+const NO_QUERY = Type.Object({});
+
+/** The six operations on wallets of the contract. */
+export function walletRoutes(given: {
+  db: Database;
+  clock: Clock;
+  nodes: ReadonlyMap<string, LightningNode>;
+}): Route[] {
+  const deps: WalletDeps = { db: given.db, nodes: given.nodes, time: createTimestamps(given.clock) };
+  return [
+    listRoute(deps),
+    createRoute(deps),
+    getRoute(deps),
+    renameRoute(deps),
+    deleteRoute(deps),
+    ledgerRoute(deps),
+  ];
+}
+
+const listRoute = ({ db }: WalletDeps): Route =>
+  defineRoute({
+    method: 'GET',
+    path: LIST,
+    operation_id: 'get_all_organizations_wallets_as_user',
+    tag: TAG,
+    summary: "List the environment's wallets",
+    permissions: READ,
+    params: Type.Object({ organization_id: uuid() }),
+    query: Type.Object({
+      environment_id: Type.Optional(uuid({ description: "A key sees its own environment's wallets only" })),
+      inactive: Type.Optional(Type.Boolean({ description: 'true adds deleted wallets to the active ones' })),
+    }),
+    success: { status: 200, schema: { type: 'array', items: { $ref: '#/components/schemas/Wallet' } } },
+    errors: ERRORS,
+    handler: async ({ caller, query }) => {
+      const { organization_id, environment_id } = caller;
+      if (query.environment_id !== undefined && query.environment_id.toLowerCase() !== environment_id)
+        return [];
+      const wallets = await listWallets(db, {
+        organization_id,
+        environment_id,
+        inactive: query.inactive ?? false,
+      });
+      return wallets.map(walletView);
+    },
+  });
+
+const createRoute = (deps: WalletDeps): Route =>
+  defineRoute({
+    method: 'POST',
+    path: LIST,
+    operation_id: 'create_wallet',
+    tag: TAG,
+    summary: 'Create a wallet on a line of credit',
+    permissions: ['WRITE'],
+    params: Type.Object({ organization_id: uuid() }),
+    query: NO_QUERY,
+    body: Type.Object({
+      id: uuid(),
+      environment_id: uuid(),
+      line_of_credit_id: uuid(),
+      name: WalletName,
+      network: Type.String({ enum: [...SUPPORTED_NETWORKS] }),
+      limit: wireInteger('u-int64', {
+        minimum: 0,
+        description: "How far below zero the wallet may go, in base units of its line's currency",
+      }),
+      metadata: Type.Optional(Type.Record(Type.String(), Type.String())),
+    }),
+    success: { status: 202 },
+    errors: ERRORS,
+    handler: async ({ caller, body }) => {
+      requireFeature(caller.features, 'payments');
+      const { organization_id, environment_id } = caller;
+      // The same refusal as for another environment in a path: a key has one.
+      if (body.environment_id.toLowerCase() !== environment_id) {
+        throw new ApiError('access_rights', 'the API key is not for this environment');
+      }
+      await createWallet(deps, caller, {
+        organization_id,
+        environment_id,
+        id: body.id.toLowerCase(),
+        line_of_credit_id: body.line_of_credit_id.toLowerCase(),
+        name: body.name,
+        network: fromSupported(body.network as SupportedNetwork),
+        limit: BigInt(body.limit),
+        metadata: body.metadata ?? null,
+      });
+    },
+  });
+
+// Reads that arrive together are answered by one query; more than these wait or are refused.
+const READ_LANE = { max_batch: 200, max_queue: 10_000, concurrency: 2 };
+
+function getRoute({ db }: WalletDeps): Route {
+  const keyOf = (ref: WalletRef): string => `${ref.organization_id}/${ref.id}`;
+  const lane = createLane<WalletRef, WalletRow | undefined>({
+    ...READ_LANE,
+    run: async (refs) => {
+      const unique = new Map(refs.map((ref) => [keyOf(ref), ref]));
+      const rows = new Map((await readWallets(db, [...unique.values()])).map((row) => [keyOf(row), row]));
+      return refs.map((ref) => ({ ok: true, value: rows.get(keyOf(ref)) }));
+    },
+  });
+  return defineRoute({
+    method: 'GET',
+    path: ONE,
+    operation_id: 'get_wallet',
+    tag: TAG,
+    summary: 'Read one wallet with its balance and holds',
+    permissions: READ,
+    params: PARAMS,
+    query: NO_QUERY,
+    success: { status: 200, schema: { $ref: '#/components/schemas/Wallet' } },
+    errors: ERRORS_OF_ONE,
+    handler: async ({ caller, params }) => {
+      const id = params.wallet_id.toLowerCase();
+      const wallet = await lane.submit({ organization_id: caller.organization_id, id });
+      if (wallet?.environment_id !== caller.environment_id) throw walletNotFound(id);
+      return walletView(wallet);
+    },
+  });
+}
+
+const renameRoute = ({ db, time }: WalletDeps): Route =>
+  defineRoute({
+    method: 'PATCH',
+    path: ONE,
+    operation_id: 'update_wallet',
+    tag: TAG,
+    summary: 'Rename a wallet',
+    permissions: ['WRITE'],
+    params: PARAMS,
+    query: NO_QUERY,
+    body: Type.Object({ name: WalletName }),
+    success: { status: 202 },
+    errors: ERRORS_OF_ONE,
+    handler: async ({ caller, params, body }) => {
+      requireFeature(caller.features, 'payments');
+      const { organization_id, environment_id } = caller;
+      const id = params.wallet_id.toLowerCase();
+      // A deleted wallet can be read but takes no more changes.
+      const renamed = await renameWallet(db, {
+        organization_id,
+        environment_id,
+        id,
+        name: body.name,
+        at: time(),
+      });
+      if (!renamed) throw walletNotFound(id);
+    },
+  });
+
+const deleteRoute = (deps: WalletDeps): Route =>
+  defineRoute({
+    method: 'DELETE',
+    path: ONE,
+    operation_id: 'delete_wallet',
+    tag: TAG,
+    summary: 'Delete an empty wallet',
+    permissions: ['WRITE'],
+    params: PARAMS,
+    query: NO_QUERY,
+    success: { status: 202 },
+    errors: ERRORS_OF_ONE,
+    handler: async ({ caller, params }) => {
+      requireFeature(caller.features, 'payments');
+      const { organization_id, environment_id } = caller;
+      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id.toLowerCase() });
+    },
+  });
+
+const DEFAULT_PAGE = 100;
+const MAX_PAGE = 1000;
+
+const ledgerRoute = ({ db }: WalletDeps): Route =>
+  defineRoute({
+    method: 'GET',
+    path: `${ONE}/ledger`,
+    operation_id: 'get_wallet_ledger_as_user',
+    tag: TAG,
+    summary: "Read a wallet's ledger, by offset",
+    permissions: READ,
+    params: PARAMS,
+    query: Type.Object({
+      offset: Type.Optional(uint32()),
+      limit: Type.Optional(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
+      payment_id: Type.Optional(uuid()),
+      start_date: Type.Optional(dateTime({ description: 'Inclusive' })),
+      end_date: Type.Optional(dateTime({ description: 'Inclusive' })),
+      sort_key: Type.Optional(
+        Type.String({
+          enum: ['effective_time', 'message_time', 'time_and_effective_time'],
+          description: 'All three are the same order here: an event takes effect when it is written',
+        }),
+      ),
+      sort_order: Type.Optional(Type.String({ enum: ['ASC', 'DESC'], description: 'Default DESC' })),
+    }),
+    success: { status: 200, schema: { $ref: '#/components/schemas/Ledger' } },
+    errors: ERRORS_OF_ONE,
+    handler: async ({ caller, params, query }) => {
+      const { organization_id, environment_id } = caller;
+      const wallet_id = params.wallet_id.toLowerCase();
+      if (!(await findWallet(db, { organization_id, environment_id, id: wallet_id })))
+        throw walletNotFound(wallet_id);
+      const offset = query.offset ?? 0;
+      const limit = Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE);
+      const { payment_id, start_date, end_date } = query;
+      const sort_order = query.sort_order === 'ASC' ? 'ASC' : 'DESC';
+      const page = { payment_id, start_date, end_date, sort_order, offset, limit } as const;
+      const { events, total } = await readLedger(db, { organization_id, environment_id, wallet_id, ...page });
+      return { items: events.map(ledgerEventView), offset, limit, total };
+    },
+  });

@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import type { TestServer } from './fixtures.ts';
+
+/** A payment as the API shows it, as far as tests look into it. */
+export interface Shown {
+  id: string;
+  status: string;
+  direction: string;
+  type: string;
+  currency: string;
+  created_at: string;
+  updated_at: string;
+  metadata?: Record<string, string>;
+  requested_amount?: { amount: number };
+  bip21_uri?: string;
+  error: { type: string; code?: string; detail: string; context?: unknown } | null;
+  frozen?: { type: string; data: { tx_id: string; amount_sats: number } }[];
+  data: {
+    payment_request?: string;
+    address?: string;
+    amount: { amount: number; currency: string; unit: string };
+    amount_msats?: number;
+    amount_sats?: number;
+    max_fee?: { amount: number };
+    fees?: { amount: number } | null;
+    fee_msats?: number | null;
+    fee_sats?: number | null;
+    memo?: string | null;
+    outflows?: Settlement[];
+    receipts?: Settlement[];
+  };
+}
+interface Settlement {
+  type: string;
+  data: {
+    payment_hash?: string;
+    preimage?: string;
+    tx_id?: string;
+    amount_sats?: number;
+    amount_msats?: number;
+    offset_payment_id?: string;
+    ledger_id?: string;
+    is_pending?: boolean;
+  };
+}
+
+export interface WalletShown {
+  id: string;
+  active: boolean;
+  balances: { available: { amount: number; negative: boolean }; total: { amount: number; negative: boolean } }[];
+  holds: { id: string; amount: { amount: number } }[];
+}
+
+const TERMINAL = ['completed', 'failed', 'expired'];
+// Bound of a wait, not a claim about speed: a payment that takes longer is stuck.
+const WAIT_MS = 20_000;
+
+/** What a client of one environment does, over HTTP; every answer is validated by the client beneath. */
+export function actor(server: TestServer) {
+  const { organization_id, environment_id, wallet_id } = server.credentials;
+  const base = `/organizations/${organization_id}/environments/${environment_id}`;
+
+  const create = (body: object) => server.client.request('POST', `${base}/payments`, { body });
+  async function accept(body: { id: string }): Promise<string> {
+    const answer = await create(body);
+    assert.equal(answer.status, 202, answer.text);
+    assert.equal(answer.text, '');
+    return body.id;
+  }
+  async function get(id: string): Promise<Shown> {
+    const answer = await server.client.request('GET', `${base}/payments/${id}`);
+    assert.equal(answer.status, 200, answer.text);
+    return answer.body as Shown;
+  }
+  async function until(id: string, reached: (payment: Shown) => boolean): Promise<Shown> {
+    const give_up_at = Date.now() + WAIT_MS;
+    for (;;) {
+      const payment = await get(id);
+      if (reached(payment)) return payment;
+      assert.ok(Date.now() < give_up_at, `payment ${id} stays ${payment.status}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+  const ended = (id: string) => until(id, (payment) => TERMINAL.includes(payment.status));
+  const payable = (id: string) => until(id, (payment) => payment.status !== 'generating');
+
+  async function sandbox<T = Record<string, unknown>>(what: string, body: object = {}): Promise<T> {
+    const answer = await server.client.request('POST', `${base}/sandbox/${what}`, { body });
+    assert.equal(answer.status, 200, answer.text);
+    return answer.body as T;
+  }
+  const receive = async (fields: object = {}): Promise<Shown> =>
+    payable(
+      await accept({
+        id: randomUUID(),
+        wallet_id,
+        payment_kind: 'bolt11',
+        amount: { currency: 'btc', amount: 150_000 },
+        ...fields,
+      } as { id: string }),
+    );
+  const sendBody = (data: object, fields: object = {}) => ({
+    id: randomUUID(),
+    wallet_id,
+    currency: 'btc',
+    type: 'bolt11',
+    data,
+    ...fields,
+  });
+
+  return {
+    base,
+    create,
+    accept,
+    get,
+    until,
+    ended,
+    sandbox,
+    receive,
+    sendBody,
+    /** Sends and waits for the end. */
+    send: async (data: object, fields: object = {}): Promise<Shown> => ended(await accept(sendBody(data, fields))),
+    /** Puts money into the wallet as an outside payer would. */
+    async fund(amount_msats: number, wallet = wallet_id): Promise<void> {
+      const payment = await receive({ wallet_id: wallet, amount: { currency: 'btc', amount: amount_msats } });
+      await sandbox('payments', { payment_request: payment.data.payment_request });
+      assert.equal((await ended(payment.id)).status, 'completed');
+    },
+    async outsideInvoice(fields: object): Promise<{ payment_request: string; payment_hash: string }> {
+      return sandbox('invoices', fields);
+    },
+    async wallet(id = wallet_id): Promise<WalletShown> {
+      const answer = await server.client.request('GET', `/organizations/${organization_id}/wallets/${id}`);
+      assert.equal(answer.status, 200, answer.text);
+      return answer.body as WalletShown;
+    },
+    /** available and total of a wallet, signed. */
+    async balance(id = wallet_id): Promise<{ available: number; total: number; holds: number }> {
+      const shown = await this.wallet(id);
+      const [balance] = shown.balances;
+      assert.ok(balance, 'a balance row exists');
+      const signed = ({ amount, negative }: { amount: number; negative: boolean }) => (negative ? -amount : amount);
+      return { available: signed(balance.available), total: signed(balance.total), holds: shown.holds.length };
+    },
+    async newWallet(limit = 0): Promise<string> {
+      const id = randomUUID();
+      const body = {
+        id,
+        environment_id,
+        line_of_credit_id: server.credentials.line_of_credit_id,
+        name: 'another',
+        network: 'mutinynet',
+        limit,
+      };
+      const answer = await server.client.request('POST', `/organizations/${organization_id}/wallets`, { body });
+      assert.equal(answer.status, 202, answer.text);
+      return id;
+    },
+    async history(id: string): Promise<string[]> {
+      const answer = await server.client.request('GET', `${base}/payments/${id}/history`);
+      assert.equal(answer.status, 200, answer.text);
+      const { events } = answer.body as { events: { event_type: string; position: number }[] };
+      assert.deepEqual(
+        events.map(({ position }) => position),
+        events.map((_event, index) => index + 1),
+        'positions from 1 without gaps',
+      );
+      return events.map(({ event_type }) => event_type);
+    },
+    async ledger(id = wallet_id, query = ''): Promise<{ type: string; payment_id?: string; amount?: { amount: number } }[]> {
+      const path = `/organizations/${organization_id}/wallets/${id}/ledger${query}`;
+      const answer = await server.client.request('GET', path);
+      assert.equal(answer.status, 200, answer.text);
+      return (answer.body as { items: { type: string; amount?: { amount: number } }[] }).items;
+    },
+  };
+}
