@@ -13,7 +13,9 @@ const HORIZON = `coalesce((SELECT (value #>> '{}')::xid8 FROM settings WHERE key
  */
 export async function rollUp(db: Database): Promise<number> {
   return db.transaction(async (sql) => {
-    const [lock] = await sql.query<{ mine: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS mine', [ROLLUP_LOCK]);
+    const [lock] = await sql.query<{ mine: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS mine', [
+      ROLLUP_LOCK,
+    ]);
     if (!lock?.mine) return 0;
     await restartAfterRestore(sql);
     const changed = await sql.query(

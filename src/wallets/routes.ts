@@ -5,8 +5,8 @@ import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireFeature } from '../core/features.ts';
 import { defineRoute, type Route } from '../core/http.ts';
+import { networkOf } from '../core/networks.ts';
 import { dateTime, uint32, uuid, wireInteger } from '../core/schema.ts';
-import { fromSupported, SUPPORTED_NETWORKS, type SupportedNetwork } from '../lightning/network.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { createWallet, removeWallet, walletNotFound, type WalletDeps } from './commands.ts';
 import { readLedger } from './ledger.ts';
@@ -91,7 +91,7 @@ const createRoute = (deps: WalletDeps): Route =>
       environment_id: uuid(),
       line_of_credit_id: uuid(),
       name: WalletName,
-      network: Type.String({ enum: [...SUPPORTED_NETWORKS] }),
+      network: Type.String({ enum: ['mainnet', 'testnet3', 'mutinynet'] }),
       limit: wireInteger('u-int64', {
         minimum: 0,
         description: "How far below zero the wallet may go, in base units of its line's currency",
@@ -113,7 +113,7 @@ const createRoute = (deps: WalletDeps): Route =>
         id: body.id.toLowerCase(),
         line_of_credit_id: body.line_of_credit_id.toLowerCase(),
         name: body.name,
-        network: fromSupported(body.network as SupportedNetwork),
+        network: networkOf(body.network),
         limit: BigInt(body.limit),
         metadata: body.metadata ?? null,
       });

@@ -1,7 +1,6 @@
 import { ApiError } from '../core/errors.ts';
 import { MAX_LIMIT, maxOf } from '../core/money.ts';
-import { nodesOn } from '../lightning/network.ts';
-import type { LightningNode, Network } from '../lightning/node.ts';
+import type { LightningNode } from '../lightning/node.ts';
 
 /** A validated request for a wallet. The limit is in base units of its line's currency. */
 export interface NewWallet {
@@ -10,7 +9,7 @@ export interface NewWallet {
   id: string;
   line_of_credit_id: string;
   name: string;
-  network: Network;
+  network: string;
   limit: bigint;
   metadata: Record<string, string> | null;
 }
@@ -30,6 +29,9 @@ export interface LockedLine {
 /** The contract's refusal of fields that are well formed and still not acceptable. */
 export const invalidFields = (fields: readonly string[], detail: string): ApiError =>
   new ApiError('invalid_request', detail, { context: { fields } });
+
+const nodesOn = (nodes: ReadonlyMap<string, LightningNode>, network: string): LightningNode[] =>
+  [...nodes.values()].filter((node) => node.network === network);
 
 /** Refuses what needs no database to be wrong, naming every field at fault. */
 export function checkRequest(wallet: NewWallet, nodes: ReadonlyMap<string, LightningNode>): void {

@@ -1,0 +1,98 @@
+import type { Database } from '../core/db.ts';
+import { newId } from '../core/ids.ts';
+import { networkOf } from '../core/networks.ts';
+import { createLine } from '../credit/store.ts';
+import { insertWallet } from '../wallets/store.ts';
+import { createKey } from './keys.ts';
+import { trail } from './trail.ts';
+
+export interface BootstrapRequest {
+  organization: string;
+  kind: 'staging' | 'production';
+  /** As requests name it: mainnet, testnet3, mutinynet. */
+  network: string;
+  currency: 'btc';
+  /** Of the line, msats. */
+  limit: bigint;
+  wallet_name: string;
+}
+
+/** What a client needs to begin, under the names that existing clients read. */
+export interface Credentials {
+  api_key: string;
+  organization_id: string;
+  environment_id: string;
+  line_of_credit_id: string;
+  wallet_id: string;
+  network: string;
+}
+
+/** What every new organization has: all that this deployment serves. */
+const FEATURES = ['payments', 'onchain', 'bip21'];
+/** The node that serves each stored network. */
+export const NODES: Record<string, string> = { mutinynet: 'sandbox' };
+
+/** Makes an organization with an environment, a line of credit, a wallet and an API key. */
+export async function bootstrap(db: Database, request: BootstrapRequest): Promise<Credentials> {
+  const network = networkOf(request.network);
+  const node_id = NODES[network];
+  if (node_id === undefined) throw new Error(`no node serves ${request.network} here`);
+  if (request.kind === 'production') throw new Error(`${request.network} is served by the sandbox, which production never sees`);
+  const [organization_id, environment_id, line_of_credit_id, wallet_id] = [newId(), newId(), newId(), newId()];
+  const api_key = await db.transaction(async (sql) => {
+    await sql.query('INSERT INTO organizations (id, name, features) VALUES ($1, $2, $3)', [
+      organization_id,
+      request.organization,
+      FEATURES,
+    ]);
+    await sql.query('INSERT INTO environments (organization_id, id, kind, name) VALUES ($1, $2, $3, $3)', [
+      organization_id,
+      environment_id,
+      request.kind,
+    ]);
+    const line = {
+      organization_id,
+      id: line_of_credit_id,
+      environment_id,
+      node_id,
+      network,
+      currency: request.currency,
+      limit: request.limit,
+    };
+    await createLine(sql, line);
+    await insertWallet(
+      sql,
+      {
+        id: wallet_id,
+        organization_id,
+        environment_id,
+        line_of_credit_id,
+        name: request.wallet_name,
+        network: request.network,
+        limit: 0n,
+        metadata: null,
+      },
+      { ...line, allocated_limit: 0n, disabled_at: null },
+      new Date().toISOString(),
+    );
+    const permissions = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
+    const key = { organization_id, environment_id, name: 'bootstrap', permissions, expires_at: null, valid_ips: null };
+    const made = await createKey(sql, key);
+    await trail(sql, 'bootstrap', organization_id, { ...request, environment_id, line_of_credit_id, wallet_id });
+    return made.api_key;
+  });
+  return { api_key, organization_id, environment_id, line_of_credit_id, wallet_id, network: request.network };
+}
+
+/** The credentials as an environment file. */
+export const credentialsFile = (base_url: string, made: Credentials): string =>
+  [
+    `VOLTAGE_BASE_URL=${base_url}`,
+    `VOLTAGE_API_KEY=${made.api_key}`,
+    `VOLTAGE_ORGANIZATION_ID=${made.organization_id}`,
+    `VOLTAGE_ENVIRONMENT_ID=${made.environment_id}`,
+    `VOLTAGE_LINE_OF_CREDIT_ID=${made.line_of_credit_id}`,
+    `VOLTAGE_WALLET_ID=${made.wallet_id}`,
+    `VOLTAGE_NETWORK=${made.network}`,
+    '',
+  ].join('\n');

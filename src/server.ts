@@ -1,0 +1,192 @@
+import type { Logger } from 'pino';
+import { buildApp } from './app.ts';
+import type { Config } from './config.ts';
+import { createAuthenticator } from './core/auth.ts';
+import { systemClock, type Clock } from './core/clock.ts';
+import { isUnavailable, openDatabase, type Database } from './core/db.ts';
+import { createIdempotency } from './core/idempotency.ts';
+import { createMetrics, type Metrics } from './core/metrics.ts';
+import { migrate, pendingMigrations } from './core/migrate.ts';
+import { cursorSecret } from './core/settings.ts';
+import { analyzeGrown } from './core/statistics.ts';
+import { creditRoutes } from './credit/routes.ts';
+import { nodeBalances, rollUp } from './ledger/rollup.ts';
+import type { LightningNode } from './lightning/node.ts';
+import { createSandboxNode } from './lightning/sandbox.ts';
+import { createPayments, type PaymentEngine } from './payments/payments.ts';
+import { paymentRoutes } from './payments/routes.ts';
+import { sandboxRoutes } from './sandbox/routes.ts';
+import { walletRoutes } from './wallets/routes.ts';
+
+export interface RunningServer {
+  /** Where it listens, without `/v1`. */
+  url: string;
+  db: Database;
+  /** Stops accepting, finishes what was accepted, then closes everything. */
+  stop(): Promise<void>;
+}
+
+const DATABASE_WAIT_MS = 30_000;
+const DATABASE_PAUSE_MS = 500;
+const SWEEP_MS = 60_000;
+const STATISTICS_MS = 2000;
+const READY_TIMEOUT_MS = 2000;
+
+/** Opens the pool; waits a while for a database that is not up yet. */
+async function openAndMigrate(config: Config, url: string, log: Logger): Promise<Database> {
+  const db = openDatabase({ url, ...config.database });
+  const give_up_at = Date.now() + DATABASE_WAIT_MS;
+  for (;;) {
+    try {
+      const applied = await migrate(db);
+      if (applied.length > 0) log.info({ migrations: applied }, 'migrations applied');
+      return db;
+    } catch (error) {
+      if (!isUnavailable(error) || Date.now() > give_up_at) {
+        await db.close();
+        throw error;
+      }
+      log.warn({ err: error }, 'the database does not answer yet');
+      await new Promise((done) => setTimeout(done, DATABASE_PAUSE_MS));
+    }
+  }
+}
+
+/** Constructs and wires everything on a database, and listens. */
+export async function startServer(config: Config, url: string, log: Logger, clock: Clock = systemClock): Promise<RunningServer> {
+  const db = await openAndMigrate(config, url, log);
+  const metrics = createMetrics();
+  const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
+  const nodes = new Map<string, LightningNode>([[sandbox.id, sandbox]]);
+  const payments = createPayments({ db, clock, log, nodes, config });
+  const authenticator = createAuthenticator({ db, clock, log });
+  const idempotency = createIdempotency({ db, clock });
+  const { max_batch, max_queue } = config;
+  const app = await buildApp({
+    config,
+    log,
+    clock,
+    metrics,
+    authenticator,
+    idempotency,
+    routes: [
+      ...walletRoutes({ db, clock, nodes }),
+      ...paymentRoutes({ db, clock, nodes, payments, cursor_secret: await cursorSecret(db), max_batch, max_queue }),
+      ...creditRoutes({ db }),
+      ...sandboxRoutes({ sandbox }),
+    ],
+    notReady: () => notReady(db, nodes),
+  });
+  addGauges(metrics, db, nodes, payments);
+  const timers = [
+    every(SWEEP_MS, log, async () => {
+      await idempotency.sweep();
+      await rollUp(db);
+    }),
+    every(STATISTICS_MS, log, () => analyzeGrown(db)),
+  ];
+  await authenticator.start();
+  await payments.start();
+  await app.listen({ host: config.host, port: config.port });
+  const { port } = app.server.address() as { port: number };
+  const host = config.host.includes(':') ? `[${config.host}]` : config.host;
+  return {
+    url: `http://${host}:${port}`,
+    db,
+    async stop() {
+      await app.close();
+      for (const timer of timers) await timer.stop();
+      await payments.stop();
+      for (const node of nodes.values()) await node.stop();
+      await authenticator.stop();
+      await db.close();
+    },
+  };
+}
+
+/** Repeats `work` with a pause between two runs; a failure is logged and does not end it. */
+function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
+  let running: Promise<unknown> | null = null;
+  const timer = setInterval(() => {
+    running ??= work()
+      .catch((error: unknown) => log.warn({ err: error }, 'housekeeping failed, will be tried again'))
+      .finally(() => (running = null));
+  }, pause_ms);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
+
+async function within<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer in time')), READY_TIMEOUT_MS);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
+async function notReady(db: Database, nodes: ReadonlyMap<string, LightningNode>): Promise<Record<string, string>> {
+  const missing: Record<string, string> = {};
+  const check = async (name: string, work: () => Promise<unknown>): Promise<void> => {
+    try {
+      await within(work());
+    } catch (error) {
+      missing[name] = (error as Error).message;
+    }
+  };
+  await check('database', async () => {
+    const pending = await pendingMigrations(db);
+    if (pending.length > 0) throw new Error(`migrations pending: ${pending.join(', ')}`);
+  });
+  await Promise.all([...nodes.values()].map((node) => check(`node ${node.id}`, () => node.ping())));
+  return missing;
+}
+
+function addGauges(
+  metrics: Metrics,
+  db: Database,
+  nodes: ReadonlyMap<string, LightningNode>,
+  payments: PaymentEngine,
+): void {
+  metrics.gauge('coulomb_queue_depth', 'Commands that wait for their batch', [], () =>
+    Promise.resolve([[{}, payments.queueDepth()]]),
+  );
+  metrics.gauge('coulomb_database_connections', 'Connections of the pool', ['state'], () => {
+    const { total, idle, waiting } = db.stats();
+    return Promise.resolve([
+      [{ state: 'open' }, total],
+      [{ state: 'idle' }, idle],
+      [{ state: 'waited_for' }, waiting],
+    ]);
+  });
+  metrics.gauge('coulomb_payments_in_flight', 'Payments that somebody still has to move, by state', ['state'], async () => {
+    const rows = await db.query<{ state: string; count: bigint }>(
+      `SELECT p.state, count(*) AS count FROM jobs j
+       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
+         AND p.id = j.payment_id
+       GROUP BY p.state`,
+    );
+    return rows.map(({ state, count }) => [{ state }, Number(count)]);
+  });
+  metrics.gauge('coulomb_oldest_send_in_flight_seconds', 'Age of the oldest send that has not ended', [], async () => {
+    const [row] = await db.query<{ age: number | null }>(
+      `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM jobs j
+       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
+         AND p.id = j.payment_id
+       WHERE j.kind IN ('dispatch', 'internal', 'track', 'chain')`,
+    );
+    return [[{}, row?.age ?? 0]];
+  });
+  metrics.gauge('coulomb_node_drift_msats', 'Worth of a node minus the ledger; 0 when nothing moves', ['node'], () =>
+    Promise.all(
+      [...nodes.values()].map(async (node): Promise<[Record<string, string>, number]> => {
+        const { channels_msats, chain_msats } = await node.worth();
+        const booked = await nodeBalances(db, node.id);
+        return [{ node: node.id }, Number(channels_msats + chain_msats - booked.channels_msats - booked.chain_msats)];
+      }),
+    ),
+  );
+}
