@@ -1,0 +1,88 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, chmodSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openDatabase, type Database } from '../src/core/db.ts';
+import { startEmbedded, type Embedded } from '../src/core/embedded.ts';
+import { createLog } from '../src/core/log.ts';
+import { migrate } from '../src/core/migrate.ts';
+
+const TEMPLATE = 'coulomb_template';
+const LIMITS = {
+  max_connections: 10,
+  statement_timeout_ms: 60_000,
+  idle_in_transaction_timeout_ms: 60_000,
+  connect_timeout_ms: 10_000,
+};
+
+export interface TestCluster {
+  url: string;
+  stop(): Promise<void>;
+}
+
+const at = (url: string, name: string): string => {
+  const changed = new URL(url);
+  changed.pathname = `/${name}`;
+  return changed.href;
+};
+
+/** A PostgreSQL with a migrated template; thrown away at the end. */
+export async function startCluster(): Promise<TestCluster> {
+  const folder = mkdtempSync(join(tmpdir(), 'coulomb-test-'));
+  chmodSync(folder, 0o711);
+  const embedded: Embedded = await startEmbedded(folder, createLog('fatal'));
+  await withDatabase(embedded.url, (db) => db.query(`CREATE DATABASE ${TEMPLATE}`));
+  await withDatabase(at(embedded.url, TEMPLATE), (db) => migrate(db));
+  return {
+    url: embedded.url,
+    async stop() {
+      await embedded.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function withDatabase(url: string, work: (db: Database) => Promise<unknown>): Promise<void> {
+  const db = openDatabase({ url, ...LIMITS });
+  try {
+    await work(db);
+  } finally {
+    await db.close();
+  }
+}
+
+let own: Promise<TestCluster> | null = null;
+
+/** The cluster of the whole run, or one of this file's own when it is run by itself. */
+async function clusterUrl(): Promise<string> {
+  const given = process.env['COULOMB_TEST_CLUSTER'];
+  if (given !== undefined) return given;
+  own ??= startCluster();
+  return (await own).url;
+}
+
+export interface TestDatabase {
+  url: string;
+  db: Database;
+  drop(): Promise<void>;
+}
+
+/** A database of its own for one test file, cloned from the template. */
+export async function createTestDatabase(): Promise<TestDatabase> {
+  const cluster = await clusterUrl();
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  await withDatabase(cluster, (db) => db.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`));
+  const url = at(cluster, name);
+  const db = openDatabase({ url, ...LIMITS });
+  return {
+    url,
+    db,
+    async drop() {
+      await db.close();
+      await withDatabase(cluster, (admin) => admin.query(`DROP DATABASE ${name} WITH (FORCE)`));
+      const mine = await own;
+      own = null;
+      await mine?.stop();
+    },
+  };
+}

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { VoltageClient } from 'voltage-api-sdk';
+import { bootstrap, type Credentials } from '../src/admin/bootstrap.ts';
+import { loadConfig } from '../src/config.ts';
+import type { Clock } from '../src/core/clock.ts';
+import type { Database } from '../src/core/db.ts';
+import { createLog } from '../src/core/log.ts';
+import { runAudit } from '../src/ledger/audit.ts';
+import { startServer } from '../src/server.ts';
+import { createClient, installFetchHook, type Client } from './client.ts';
+import { createTestDatabase } from './database.ts';
+
+export interface TestServer {
+  /** Ends in /v1. */
+  base_url: string;
+  credentials: Credentials;
+  client: Client;
+  sdk: VoltageClient;
+  db: Database;
+  database_url: string;
+  stop(): Promise<void>;
+}
+
+const LINE_LIMIT_MSATS = 1_000_000_000n;
+
+/** Another organization with all that it needs, on the same database. */
+export const newTenant = (db: Database): Promise<Credentials> =>
+  bootstrap(db, {
+    organization: 'Test',
+    kind: 'staging',
+    network: 'mutinynet',
+    currency: 'btc',
+    limit: LINE_LIMIT_MSATS,
+    wallet_name: 'Test wallet',
+  });
+
+const settings = (environment: Record<string, string>): Record<string, string> => ({
+  COULOMB_PORT: '0',
+  COULOMB_SANDBOX_BLOCK_SECONDS: '0',
+  COULOMB_LOG_LEVEL: 'fatal',
+  ...environment,
+});
+
+/** A real server over HTTP in this process, on a database of its own, with one tenant. */
+export async function startTestServer(
+  environment: Record<string, string> = {},
+  clock?: Clock,
+): Promise<TestServer> {
+  installFetchHook();
+  const database = await createTestDatabase();
+  const config = loadConfig(settings(environment));
+  const server = await startServer(config, database.url, createLog(config.log_level), clock);
+  const credentials = await newTenant(database.db);
+  const base_url = `${server.url}/v1`;
+  return {
+    base_url,
+    credentials,
+    client: createClient(base_url, credentials.api_key),
+    sdk: new VoltageClient({ baseUrl: base_url, apiKey: credentials.api_key }),
+    db: database.db,
+    database_url: database.url,
+    async stop() {
+      await server.stop();
+      await database.drop();
+    },
+  };
+}
+
+export interface ServerProcess {
+  base_url: string;
+  process: ChildProcess;
+  /** Everything that it printed. */
+  output(): string;
+  kill(signal: NodeJS.Signals): Promise<void>;
+}
+
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+const START_MS = 60_000;
+
+/** A server in a process of its own, to be killed; on the given database. */
+export async function spawnServer(database_url: string, environment: Record<string, string> = {}): Promise<ServerProcess> {
+  const child = spawn(process.execPath, [MAIN, 'serve'], {
+    env: { PATH: process.env['PATH'] ?? '', DATABASE_URL: database_url, ...settings(environment) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let printed = '';
+  child.stderr.on('data', (chunk: Buffer) => (printed += chunk.toString()));
+  const url = await new Promise<string>((done, fail) => {
+    const timer = setTimeout(() => fail(new Error(`server did not start: ${printed}`)), START_MS);
+    child.stdout.on('data', (chunk: Buffer) => {
+      printed += chunk.toString();
+      const [, found] = /Coulomb listens on (\S+)/.exec(printed) ?? [];
+      if (found === undefined) return;
+      clearTimeout(timer);
+      done(found);
+    });
+    child.on('exit', (code) => fail(new Error(`server ended (${code}): ${printed}`)));
+  });
+  return {
+    base_url: `${url}/v1`,
+    process: child,
+    output: () => printed,
+    async kill(signal) {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = new Promise((done) => child.once('exit', done));
+      child.kill(signal);
+      await gone;
+    },
+  };
+}
+
+/** Fails unless every check of the audit passes. */
+export async function auditClean(db: Database): Promise<void> {
+  const failed = (await runAudit(db)).filter(({ ok }) => !ok);
+  assert.deepEqual(failed, [], 'the audit finds no fault');
+}
