@@ -57,7 +57,8 @@ export function receivesMade(place: Place, count: number): Promise<Measure> {
   return measure(
     times(count),
     CALLERS,
-    (index) => place.load.call('POST', `${environment(place)}/payments`, receiveBody(walletAt(place, index), 1000)),
+    (index) =>
+      place.load.call('POST', `${environment(place)}/payments`, receiveBody(walletAt(place, index), 1000)),
     () => settled(place, 'generating'),
   );
 }
@@ -90,12 +91,17 @@ async function prepare<T>(count: number, make: (index: number) => Promise<T>): P
 }
 
 /** Sends to invoices of other wallets here, from `from(index)`, counted once all of them ended. */
-export async function internalSends(place: Place, count: number, from: (index: number) => string): Promise<Measure> {
+export async function internalSends(
+  place: Place,
+  count: number,
+  from: (index: number) => string,
+): Promise<Measure> {
   const invoices = await prepare(count, (index) => makeInvoice(place, walletAt(place, index + 1), 1000));
   return measure(
     times(count),
     CALLERS,
-    (index) => place.load.call('POST', `${environment(place)}/payments`, sendBody(from(index), invoices[index] ?? '')),
+    (index) =>
+      place.load.call('POST', `${environment(place)}/payments`, sendBody(from(index), invoices[index] ?? '')),
     () => settled(place, 'approved'),
   );
 }
@@ -103,14 +109,20 @@ export async function internalSends(place: Place, count: number, from: (index: n
 /** Sends to invoices of the sandbox's outside node, counted once all of them ended. */
 export async function sandboxSends(place: Place, count: number): Promise<Measure> {
   const invoices = await prepare(count, async () => {
-    const text = await place.load.call('POST', `${environment(place)}/sandbox/invoices`, { amount_msats: 1000 });
+    const text = await place.load.call('POST', `${environment(place)}/sandbox/invoices`, {
+      amount_msats: 1000,
+    });
     return (JSON.parse(text) as { payment_request: string }).payment_request;
   });
   return measure(
     times(count),
     CALLERS,
     (index) =>
-      place.load.call('POST', `${environment(place)}/payments`, sendBody(walletAt(place, index), invoices[index] ?? '')),
+      place.load.call(
+        'POST',
+        `${environment(place)}/payments`,
+        sendBody(walletAt(place, index), invoices[index] ?? ''),
+      ),
     () => settled(place, 'approved'),
   );
 }
@@ -120,7 +132,8 @@ export async function reads(place: Place, count: number): Promise<[string, Measu
   const recent = await listed(place, 'pagination=cursor&limit=1000');
   const ids = recent.items.map(({ id }) => id);
   const payments = `${environment(place)}/payments`;
-  const wallet = (index: number) => `/organizations/${place.organization_id}/wallets/${walletAt(place, index)}`;
+  const wallet = (index: number) =>
+    `/organizations/${place.organization_id}/wallets/${walletAt(place, index)}`;
   const get = (share: number, path: (index: number) => string) =>
     measure(times(Math.ceil(count * share)), CALLERS, (index) => place.load.call('GET', path(index)));
   return [
@@ -132,7 +145,11 @@ export async function reads(place: Place, count: number): Promise<[string, Measu
 }
 
 /** Everything, in order: name and figures of each scenario. */
-export async function everything(place: Place, count: number, progress: (name: string) => void): Promise<[string, Measure][]> {
+export async function everything(
+  place: Place,
+  count: number,
+  progress: (name: string) => void,
+): Promise<[string, Measure][]> {
   const figures: [string, Measure][] = [];
   const run = async (name: string, work: () => Promise<Measure>): Promise<void> => {
     progress(name);
@@ -140,7 +157,9 @@ export async function everything(place: Place, count: number, progress: (name: s
   };
   await run('receives made payable', () => receivesMade(place, count));
   await run('receives paid end to end', () => receivesPaid(place, Math.ceil(count / 2)));
-  await run('internal sends, 1,000 wallets', () => internalSends(place, count, (index) => walletAt(place, index)));
+  await run('internal sends, 1,000 wallets', () =>
+    internalSends(place, count, (index) => walletAt(place, index)),
+  );
   await run('internal sends, one hot wallet', () => internalSends(place, count, () => walletAt(place, 0)));
   await run('sandbox sends', () => sandboxSends(place, count));
   progress('reads');

@@ -1,11 +1,11 @@
--- $1 organization, $2 environment, $3 line of credit, $4 wallet ids (uuid[]), $5 how many, $6 node
--- Stored payments as the server leaves them: completed internal-free receives, each credited once.
+-- $1 organization, $2 environment, $3 line of credit, $4 wallet ids (uuid[]), $5 how many, $6 node, $7 made before
+-- Stored payments as the server leaves them: completed receives, each credited once.
 WITH made AS (
   SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS credit_id,
     ($4::uuid[])[1 + n % cardinality($4::uuid[])] AS wallet_id,
     now() - interval '30 days' + n * interval '2 seconds' AS at,
     encode(sha256(n::text::bytea), 'hex') AS payment_hash
-  FROM generate_series(1, $5::integer) AS n
+  FROM generate_series($7::integer + 1, $7::integer + $5::integer) AS n
 ), payments_made AS (
   INSERT INTO payments (organization_id, environment_id, id, wallet_id, line_of_credit_id, node_id, direction, kind,
     category, currency, state, amount, credited, payment_hash, payment_request, description, expiration, expires_at,

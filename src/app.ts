@@ -88,15 +88,19 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
 /** JSON by our own parser; an empty body is fine whatever its content type says. */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser(/^application\/([a-z0-9.-]+\+)?json\s*(;|$)/i, { parseAs: 'string' }, (request, body, done) => {
-    request.raw_body = body as string;
-    if (body === '') return done(null, undefined);
-    try {
-      done(null, parseJson(body as string));
-    } catch {
-      done(new ApiError('invalid_syntax', 'the body is not valid JSON'), undefined);
-    }
-  });
+  app.addContentTypeParser(
+    /^application\/([a-z0-9.-]+\+)?json\s*(;|$)/i,
+    { parseAs: 'string' },
+    (request, body, done) => {
+      request.raw_body = body as string;
+      if (body === '') return done(null, undefined);
+      try {
+        done(null, parseJson(body as string));
+      } catch {
+        done(new ApiError('invalid_syntax', 'the body is not valid JSON'), undefined);
+      }
+    },
+  );
 }
 
 const fastifyPath = (path: string): string => `/v1${path.replaceAll(/\{(\w+)\}/g, ':$1')}`;
@@ -151,7 +155,10 @@ async function answerRoute(
   const key = request.headers['idempotency-key'];
   if (route.method !== 'POST' || key === undefined) return run();
   if (typeof key !== 'string' || key.length < 1 || key.length > MAX_IDEMPOTENCY_KEY) {
-    throw new ApiError('invalid_parameter', `Idempotency-Key must have 1 to ${MAX_IDEMPOTENCY_KEY} characters`);
+    throw new ApiError(
+      'invalid_parameter',
+      `Idempotency-Key must have 1 to ${MAX_IDEMPOTENCY_KEY} characters`,
+    );
   }
   return deps.idempotency.once(
     {
@@ -189,7 +196,8 @@ async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Prom
   ) {
     throw new ApiError('access_rights', 'the API key is for another organization or environment');
   }
-  const needed = typeof route.permissions === 'function' ? route.permissions(request.body) : route.permissions;
+  const needed =
+    typeof route.permissions === 'function' ? route.permissions(request.body) : route.permissions;
   if (!needed.some((permission) => caller.permissions.has(permission))) {
     throw new ApiError('access_rights', `the API key needs ${needed.join(' or ')}`);
   }
@@ -214,7 +222,8 @@ function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown
   if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
   const body = withoutNulls(raw);
   const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
-  const own = isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;
+  const own =
+    isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;
   const faults = own(body);
   if (faults.length > 0) throw new ApiError('invalid_data', faults.join('; '));
   return body;
@@ -230,10 +239,18 @@ function checkParams(params: Record<string, string>): Record<string, string> {
 
 function refuseUnknown(deps: AppDeps, request: FastifyRequest, reply: FastifyReply): void {
   const path = request.url.split('?')[0] ?? '';
-  const allowed = deps.routes.filter((route) => matches(fastifyPath(route.path), path)).map(({ method }) => method);
+  const allowed = deps.routes
+    .filter((route) => matches(fastifyPath(route.path), path))
+    .map(({ method }) => method);
   if (allowed.length > 0) {
     reply.header('allow', allowed.join(', '));
-    answerError(deps, request, reply, new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`), null);
+    answerError(
+      deps,
+      request,
+      reply,
+      new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`),
+      null,
+    );
   } else {
     answerError(deps, request, reply, new ApiError('not_found', 'no such route'), null);
   }
@@ -242,22 +259,35 @@ function refuseUnknown(deps: AppDeps, request: FastifyRequest, reply: FastifyRep
 const matches = (pattern: string, path: string): boolean => {
   const wanted = pattern.split('/');
   const given = path.split('/');
-  return wanted.length === given.length && wanted.every((part, index) => part.startsWith(':') || part === given[index]);
+  return (
+    wanted.length === given.length &&
+    wanted.every((part, index) => part.startsWith(':') || part === given[index])
+  );
 };
 
 /** Any error as the contract's envelope. What nobody expected is logged once, with the reference. */
-function toApiError(deps: AppDeps, error: unknown, request: FastifyRequest, operation_id: string | null): ApiError {
+function toApiError(
+  deps: AppDeps,
+  error: unknown,
+  request: FastifyRequest,
+  operation_id: string | null,
+): ApiError {
   if (error instanceof ApiError) return error;
   const code = (error as { code?: string }).code;
-  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return new ApiError('missing_content_type', 'send application/json');
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return new ApiError('missing_content_type', 'send application/json');
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return new ApiError('payload_too_large', `a body has at most ${deps.config.body_limit_bytes} bytes`);
   }
   const status = (error as { statusCode?: number }).statusCode;
   if (status !== undefined && status < 500) return new ApiError('invalid_syntax', (error as Error).message);
   const state = sqlState(error);
-  const unavailable = error instanceof LaneFull || isUnavailable(error) || (state !== undefined && BUSY_STATES.has(state));
-  deps.log[unavailable ? 'warn' : 'error']({ err: error, request_id: request.id, operation_id }, 'request failed');
+  const unavailable =
+    error instanceof LaneFull || isUnavailable(error) || (state !== undefined && BUSY_STATES.has(state));
+  deps.log[unavailable ? 'warn' : 'error'](
+    { err: error, request_id: request.id, operation_id },
+    'request failed',
+  );
   const reference = `reference ${request.id}`;
   if (!unavailable) return new ApiError('internal_error', `unexpected fault, ${reference}`);
   return PAYMENT_READS.has(operation_id ?? '')

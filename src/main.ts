@@ -39,7 +39,8 @@ async function firstSteps(db: Database, config: Config, url: string): Promise<vo
     writeSecret(path, credentialsFile(`${config.public_url ?? url}/v1`, made));
   }
   say(`\nSandbox credentials: ${path}. Make an invoice, then pay it from outside:\n`);
-  const base = '"$VOLTAGE_BASE_URL/organizations/$VOLTAGE_ORGANIZATION_ID/environments/$VOLTAGE_ENVIRONMENT_ID"';
+  const base =
+    '"$VOLTAGE_BASE_URL/organizations/$VOLTAGE_ORGANIZATION_ID/environments/$VOLTAGE_ENVIRONMENT_ID"';
   const post = `curl -sS -H "x-api-key: $VOLTAGE_API_KEY" -H 'content-type: application/json'`;
   say(
     `  source '${path}'; ID=$(node -p 'crypto.randomUUID()'); ${post} ${base}/payments -d '{"id":"'$ID'","wallet_id":"'$VOLTAGE_WALLET_ID'","payment_kind":"bolt11","amount":{"currency":"btc","amount":150000},"description":"First payment"}'; sleep 1; curl -sS -H "x-api-key: $VOLTAGE_API_KEY" ${base}/payments/$ID`,
@@ -90,7 +91,12 @@ async function withDatabase<T>(config: Config, work: (db: Database) => Promise<T
   if (url === null) {
     ({ url, embedded } = await openEmbedded(config.data_dir, log));
   }
-  const db = openDatabase({ url, ...config.database, statement_timeout_ms: 600_000, idle_in_transaction_timeout_ms: 600_000 });
+  const db = openDatabase({
+    url,
+    ...config.database,
+    statement_timeout_ms: 600_000,
+    idle_in_transaction_timeout_ms: 600_000,
+  });
   try {
     await migrate(db);
     return await work(db);
@@ -105,7 +111,9 @@ function print(value: unknown, json: boolean): void {
   const rows = Array.isArray(value) ? value : [value];
   if (rows.length === 0) return say('nothing');
   for (const row of rows as Record<string, unknown>[]) {
-    const cells = Object.entries(row).map(([name, cell]) => `${name}=${typeof cell === 'string' ? cell : stringifyJson(cell)}`);
+    const cells = Object.entries(row).map(
+      ([name, cell]) => `${name}=${typeof cell === 'string' ? cell : stringifyJson(cell)}`,
+    );
     say(cells.join('  '));
   }
 }
@@ -124,7 +132,8 @@ async function main(argv: readonly string[]): Promise<void> {
 }
 
 main(process.argv.slice(2)).catch((error: unknown) => {
-  const expected = error instanceof UsageError || error instanceof ConfigError || error instanceof AlreadyRunning;
+  const expected =
+    error instanceof UsageError || error instanceof ConfigError || error instanceof AlreadyRunning;
   process.stderr.write(`coulomb: ${expected ? error.message : ((error as Error).stack ?? String(error))}\n`);
   process.exit(expected ? 2 : 1);
 });

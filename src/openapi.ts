@@ -147,6 +147,9 @@ export function buildDocument(routes: readonly Route[], public_url: string | nul
     servers: [{ url: `${public_url ?? ''}/v1` }],
     tags: [...new Set(routes.map(({ tag }) => tag))].map((name) => ({ name })),
     paths,
-    components: { schemas: Object.fromEntries(schemas), securitySchemes: contract.components.securitySchemes },
+    components: {
+      schemas: Object.fromEntries(schemas),
+      securitySchemes: contract.components.securitySchemes,
+    },
   };
 }

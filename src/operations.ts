@@ -17,7 +17,10 @@ function mayReadMetrics(request: FastifyRequest, token: string | null): boolean 
 }
 
 /** The operator's pages: process up, able to serve, figures. */
-export function mountOperations(app: FastifyInstance, { config, metrics, notReady }: Pick<AppDeps, 'config' | 'metrics' | 'notReady'>): void {
+export function mountOperations(
+  app: FastifyInstance,
+  { config, metrics, notReady }: Pick<AppDeps, 'config' | 'metrics' | 'notReady'>,
+): void {
   app.get('/healthz', () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {
     const missing = await notReady();
@@ -26,7 +29,10 @@ export function mountOperations(app: FastifyInstance, { config, metrics, notRead
   });
   app.get('/metrics', async (request, reply) => {
     if (!mayReadMetrics(request, config.metrics_token)) {
-      const error = { type: 'access_rights', detail: 'metrics need the token, or a request from this machine' };
+      const error = {
+        type: 'access_rights',
+        detail: 'metrics need the token, or a request from this machine',
+      };
       return reply.code(403).send({ error });
     }
     return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());

@@ -53,7 +53,12 @@ async function openAndMigrate(config: Config, url: string, log: Logger): Promise
 }
 
 /** Constructs and wires everything on a database, and listens. */
-export async function startServer(config: Config, url: string, log: Logger, clock: Clock = systemClock): Promise<RunningServer> {
+export async function startServer(
+  config: Config,
+  url: string,
+  log: Logger,
+  clock: Clock = systemClock,
+): Promise<RunningServer> {
   const db = await openAndMigrate(config, url, log);
   const metrics = createMetrics();
   const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
@@ -71,7 +76,15 @@ export async function startServer(config: Config, url: string, log: Logger, cloc
     idempotency,
     routes: [
       ...walletRoutes({ db, clock, nodes }),
-      ...paymentRoutes({ db, clock, nodes, payments, cursor_secret: await cursorSecret(db), max_batch, max_queue }),
+      ...paymentRoutes({
+        db,
+        clock,
+        nodes,
+        payments,
+        cursor_secret: await cursorSecret(db),
+        max_batch,
+        max_queue,
+      }),
       ...creditRoutes({ db }),
       ...sandboxRoutes({ sandbox }),
     ],
@@ -128,7 +141,10 @@ async function within<T>(work: Promise<T>): Promise<T> {
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
-async function notReady(db: Database, nodes: ReadonlyMap<string, LightningNode>): Promise<Record<string, string>> {
+async function notReady(
+  db: Database,
+  nodes: ReadonlyMap<string, LightningNode>,
+): Promise<Record<string, string>> {
   const missing: Record<string, string> = {};
   const check = async (name: string, work: () => Promise<unknown>): Promise<void> => {
     try {
@@ -162,31 +178,48 @@ function addGauges(
       [{ state: 'waited_for' }, waiting],
     ]);
   });
-  metrics.gauge('coulomb_payments_in_flight', 'Payments that somebody still has to move, by state', ['state'], async () => {
-    const rows = await db.query<{ state: string; count: bigint }>(
-      `SELECT p.state, count(*) AS count FROM jobs j
+  metrics.gauge(
+    'coulomb_payments_in_flight',
+    'Payments that somebody still has to move, by state',
+    ['state'],
+    async () => {
+      const rows = await db.query<{ state: string; count: bigint }>(
+        `SELECT p.state, count(*) AS count FROM jobs j
        JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
          AND p.id = j.payment_id
        GROUP BY p.state`,
-    );
-    return rows.map(({ state, count }) => [{ state }, Number(count)]);
-  });
-  metrics.gauge('coulomb_oldest_send_in_flight_seconds', 'Age of the oldest send that has not ended', [], async () => {
-    const [row] = await db.query<{ age: number | null }>(
-      `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM jobs j
+      );
+      return rows.map(({ state, count }) => [{ state }, Number(count)]);
+    },
+  );
+  metrics.gauge(
+    'coulomb_oldest_send_in_flight_seconds',
+    'Age of the oldest send that has not ended',
+    [],
+    async () => {
+      const [row] = await db.query<{ age: number | null }>(
+        `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM jobs j
        JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
          AND p.id = j.payment_id
        WHERE j.kind IN ('dispatch', 'internal', 'track', 'chain')`,
-    );
-    return [[{}, row?.age ?? 0]];
-  });
-  metrics.gauge('coulomb_node_drift_msats', 'Worth of a node minus the ledger; 0 when nothing moves', ['node'], () =>
-    Promise.all(
-      [...nodes.values()].map(async (node): Promise<[Record<string, string>, number]> => {
-        const { channels_msats, chain_msats } = await node.worth();
-        const booked = await nodeBalances(db, node.id);
-        return [{ node: node.id }, Number(channels_msats + chain_msats - booked.channels_msats - booked.chain_msats)];
-      }),
-    ),
+      );
+      return [[{}, row?.age ?? 0]];
+    },
+  );
+  metrics.gauge(
+    'coulomb_node_drift_msats',
+    'Worth of a node minus the ledger; 0 when nothing moves',
+    ['node'],
+    () =>
+      Promise.all(
+        [...nodes.values()].map(async (node): Promise<[Record<string, string>, number]> => {
+          const { channels_msats, chain_msats } = await node.worth();
+          const booked = await nodeBalances(db, node.id);
+          return [
+            { node: node.id },
+            Number(channels_msats + chain_msats - booked.channels_msats - booked.chain_msats),
+          ];
+        }),
+      ),
   );
 }

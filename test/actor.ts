@@ -48,7 +48,10 @@ interface Settlement {
 export interface WalletShown {
   id: string;
   active: boolean;
-  balances: { available: { amount: number; negative: boolean }; total: { amount: number; negative: boolean } }[];
+  balances: {
+    available: { amount: number; negative: boolean };
+    total: { amount: number; negative: boolean };
+  }[];
   holds: { id: string; amount: { amount: number } }[];
 }
 
@@ -120,7 +123,8 @@ export function actor(server: TestServer) {
     receive,
     sendBody,
     /** Sends and waits for the end. */
-    send: async (data: object, fields: object = {}): Promise<Shown> => ended(await accept(sendBody(data, fields))),
+    send: async (data: object, fields: object = {}): Promise<Shown> =>
+      ended(await accept(sendBody(data, fields))),
     /** Puts money into the wallet as an outside payer would. */
     async fund(amount_msats: number, wallet = wallet_id): Promise<void> {
       const payment = await receive({ wallet_id: wallet, amount: { currency: 'btc', amount: amount_msats } });
@@ -140,8 +144,13 @@ export function actor(server: TestServer) {
       const shown = await this.wallet(id);
       const [balance] = shown.balances;
       assert.ok(balance, 'a balance row exists');
-      const signed = ({ amount, negative }: { amount: number; negative: boolean }) => (negative ? -amount : amount);
-      return { available: signed(balance.available), total: signed(balance.total), holds: shown.holds.length };
+      const signed = ({ amount, negative }: { amount: number; negative: boolean }) =>
+        negative ? -amount : amount;
+      return {
+        available: signed(balance.available),
+        total: signed(balance.total),
+        holds: shown.holds.length,
+      };
     },
     async newWallet(limit = 0): Promise<string> {
       const id = randomUUID();
@@ -153,7 +162,9 @@ export function actor(server: TestServer) {
         network: 'mutinynet',
         limit,
       };
-      const answer = await server.client.request('POST', `/organizations/${organization_id}/wallets`, { body });
+      const answer = await server.client.request('POST', `/organizations/${organization_id}/wallets`, {
+        body,
+      });
       assert.equal(answer.status, 202, answer.text);
       return id;
     },
@@ -168,7 +179,10 @@ export function actor(server: TestServer) {
       );
       return events.map(({ event_type }) => event_type);
     },
-    async ledger(id = wallet_id, query = ''): Promise<{ type: string; payment_id?: string; amount?: { amount: number } }[]> {
+    async ledger(
+      id = wallet_id,
+      query = '',
+    ): Promise<{ type: string; payment_id?: string; amount?: { amount: number } }[]> {
       const path = `/organizations/${organization_id}/wallets/${id}/ledger${query}`;
       const answer = await server.client.request('GET', path);
       assert.equal(answer.status, 200, answer.text);

@@ -60,7 +60,12 @@ export function createClient(base_url: string, api_key: string | null): Client {
         ...(sent === undefined ? {} : { body: sent }),
       });
       const text = await response.text();
-      return { status: response.status, headers: response.headers, text, body: await check(method, url, response.status, text) };
+      return {
+        status: response.status,
+        headers: response.headers,
+        text,
+        body: await check(method, url, response.status, text),
+      };
     },
   };
 }

@@ -12,7 +12,9 @@ interface Document {
   components: { schemas: Record<string, Json> };
 }
 
-export const contract = JSON.parse(readFileSync(new URL('../contract/openapi.json', import.meta.url), 'utf8')) as Document;
+export const contract = JSON.parse(
+  readFileSync(new URL('../contract/openapi.json', import.meta.url), 'utf8'),
+) as Document;
 
 /**
  * `oneOf` as "at least one": read literally, some unions of the published document match two branches.
@@ -40,7 +42,18 @@ function newAjv(document: Document): Ajv2020 {
   for (const format of ['uuid', 'date-time']) {
     ajv.addFormat(format, (text: string) => (format === 'uuid' ? /^[0-9a-f-]{36}$/ : RFC3339).test(text));
   }
-  for (const format of ['int64', 'u-int8', 'u-int16', 'u-int32', 'u-int64', 'rate', 'binary', 'uri', 'int32', 'double']) {
+  for (const format of [
+    'int64',
+    'u-int8',
+    'u-int16',
+    'u-int32',
+    'u-int64',
+    'rate',
+    'binary',
+    'uri',
+    'int32',
+    'double',
+  ]) {
     ajv.addFormat(format, true);
   }
   ajv.addKeyword({
@@ -57,7 +70,9 @@ const refsToDocument = (schema: unknown): unknown =>
   JSON.parse(JSON.stringify(relaxed(schema)).replaceAll('"#/components/', '"document#/components/'));
 
 /** Checks answers against a document; answers why one does not fit, or null. */
-export function createValidator(document: Document): (method: string, path: string, status: number, body: unknown) => string | null {
+export function createValidator(
+  document: Document,
+): (method: string, path: string, status: number, body: unknown) => string | null {
   const ajv = newAjv(document);
   const compiled = new Map<object, ValidateFunction>();
   const patterns = Object.entries(document.paths).map(([path, operations]) => ({
@@ -68,8 +83,9 @@ export function createValidator(document: Document): (method: string, path: stri
   }));
   patterns.sort((a, b) => a.parameters - b.parameters);
   return (method, path, status, body) => {
-    const operation = patterns.find(({ pattern, operations }) => pattern.test(path) && operations[method.toLowerCase()])
-      ?.operations[method.toLowerCase()];
+    const operation = patterns.find(
+      ({ pattern, operations }) => pattern.test(path) && operations[method.toLowerCase()],
+    )?.operations[method.toLowerCase()];
     if (!operation) return `no operation ${method} ${path}`;
     const response = operation.responses[String(status)];
     if (!response) return `${operation.operationId} has no status ${status}`;
@@ -77,7 +93,9 @@ export function createValidator(document: Document): (method: string, path: stri
     if (!schema) return body === undefined ? null : `${operation.operationId} ${status} has no body`;
     let validate = compiled.get(schema);
     if (!validate) compiled.set(schema, (validate = ajv.compile(refsToDocument(schema) as object)));
-    return validate(body) ? null : `${operation.operationId} ${status}: ${ajv.errorsText(validate.errors)}\n${String(body)}`;
+    return validate(body)
+      ? null
+      : `${operation.operationId} ${status}: ${ajv.errorsText(validate.errors)}\n${String(body)}`;
   };
 }
 
@@ -99,7 +117,10 @@ export function assertFits(
   const known = !fault.startsWith('no operation');
   if (OURS.has(status) && (!known || fault.includes('has no status'))) {
     const error = (body as { error?: { type?: unknown; detail?: unknown } } | undefined)?.error;
-    assert.ok(typeof error?.type === 'string' && typeof error.detail === 'string', `not an error envelope: ${fault}`);
+    assert.ok(
+      typeof error?.type === 'string' && typeof error.detail === 'string',
+      `not an error envelope: ${fault}`,
+    );
     return;
   }
   if (!known && own) {

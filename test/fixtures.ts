@@ -80,7 +80,10 @@ const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const START_MS = 60_000;
 
 /** A server in a process of its own, to be killed; on the given database. */
-export async function spawnServer(database_url: string, environment: Record<string, string> = {}): Promise<ServerProcess> {
+export async function spawnServer(
+  database_url: string,
+  environment: Record<string, string> = {},
+): Promise<ServerProcess> {
   const child = spawn(process.execPath, [MAIN, 'serve'], {
     env: { PATH: process.env['PATH'] ?? '', DATABASE_URL: database_url, ...settings(environment) },
     stdio: ['ignore', 'pipe', 'pipe'],

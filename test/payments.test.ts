@@ -68,11 +68,11 @@ test('a send captures principal and real fee and frees the rest', async () => {
   assert.deepEqual(end, { available: start.available - 100_700, total: start.total - 100_700, holds: 0 });
   const events = await me.ledger(undefined, `?payment_id=${done.id}`);
   assert.deepEqual(
-    events.map(({ type, amount }) => [type, amount?.amount]).sort(),
+    events.map(({ type, amount }) => [type, amount?.amount]),
     [
       ['captured', 100_700],
       ['held', 101_000],
-    ].sort(),
+    ],
   );
 });
 
@@ -146,9 +146,15 @@ test('an invoice paid inside cannot be paid again, inside or from outside', asyn
 
 test('an on-chain receive is credited at its confirmation, pending before it', async () => {
   const start = await me.balance();
-  const payment = await me.receive({ payment_kind: 'onchain', amount: { currency: 'btc', amount: 5_000_000 } });
+  const payment = await me.receive({
+    payment_kind: 'onchain',
+    amount: { currency: 'btc', amount: 5_000_000 },
+  });
   assert.match(payment.data.address ?? '', /^tb1/);
-  const paid = await me.sandbox<{ tx_id: string }>('payments', { address: payment.data.address, amount_msats: 5_000_000 });
+  const paid = await me.sandbox<{ tx_id: string }>('payments', {
+    address: payment.data.address,
+    amount_msats: 5_000_000,
+  });
   const seen = await me.until(payment.id, ({ data }) => (data.receipts?.length ?? 0) > 0);
   assert.equal(seen.status, 'receiving');
   assert.equal(seen.data.receipts?.[0]?.data.is_pending, true);
@@ -162,13 +168,19 @@ test('an on-chain receive is credited at its confirmation, pending before it', a
 });
 
 test('an on-chain receive paid in parts completes at the sum, and excess is credited in full', async () => {
-  const payment = await me.receive({ payment_kind: 'onchain', amount: { currency: 'btc', amount: 3_000_000 } });
+  const payment = await me.receive({
+    payment_kind: 'onchain',
+    amount: { currency: 'btc', amount: 3_000_000 },
+  });
   const start = await me.balance();
   for (const amount_msats of [1_000_000, 2_500_000, 700_000]) {
     await me.sandbox('payments', { address: payment.data.address, amount_msats });
     await me.sandbox('blocks', { count: 1 });
   }
-  const done = await me.until(payment.id, ({ data }) => data.receipts?.length === 3 && data.receipts.every(({ data: d }) => !d.is_pending));
+  const done = await me.until(
+    payment.id,
+    ({ data }) => data.receipts?.length === 3 && data.receipts.every(({ data: d }) => !d.is_pending),
+  );
   assert.equal(done.status, 'completed');
   assert.equal((await me.balance()).total, start.total + 4_200_000);
   assert.deepEqual(await me.history(payment.id), [
@@ -207,9 +219,15 @@ test('an on-chain send shows its pending outflow and completes at its confirmati
 
 test('a bip21 receive carries invoice and address, and is paid by either', async () => {
   for (const rail of ['payment_request', 'address'] as const) {
-    const payment = await me.receive({ payment_kind: 'bip21', amount: { currency: 'btc', amount: 2_000_000 } });
+    const payment = await me.receive({
+      payment_kind: 'bip21',
+      amount: { currency: 'btc', amount: 2_000_000 },
+    });
     assert.match(payment.bip21_uri ?? '', /^bitcoin:tb1/i);
-    await me.sandbox('payments', { [rail]: payment.data[rail], ...(rail === 'address' ? { amount_msats: 2_000_000 } : {}) });
+    await me.sandbox('payments', {
+      [rail]: payment.data[rail],
+      ...(rail === 'address' ? { amount_msats: 2_000_000 } : {}),
+    });
     await me.sandbox('blocks', { count: 1 });
     assert.equal((await me.ended(payment.id)).status, 'completed');
   }
@@ -258,8 +276,14 @@ test('a receive expires by time, and money that comes late on-chain completes it
 });
 
 test('a replaced transaction is forgotten, its replacement credited', async () => {
-  const payment = await me.receive({ payment_kind: 'onchain', amount: { currency: 'btc', amount: 1_000_000 } });
-  const paid = await me.sandbox<{ tx_id: string }>('payments', { address: payment.data.address, amount_msats: 1_000_000 });
+  const payment = await me.receive({
+    payment_kind: 'onchain',
+    amount: { currency: 'btc', amount: 1_000_000 },
+  });
+  const paid = await me.sandbox<{ tx_id: string }>('payments', {
+    address: payment.data.address,
+    amount_msats: 1_000_000,
+  });
   await me.until(payment.id, ({ data }) => data.receipts?.[0]?.data.tx_id === paid.tx_id);
   const replaced = await me.sandbox<{ tx_id: string }>('replace', { tx_id: paid.tx_id, to_us: true });
   await me.sandbox('blocks', { count: 1 });
@@ -272,8 +296,15 @@ test('a replaced transaction is forgotten, its replacement credited', async () =
 
 test('a credited output that the chain takes back freezes what the wallet has', async () => {
   const wallet_id = await me.newWallet();
-  const payment = await me.receive({ wallet_id, payment_kind: 'onchain', amount: { currency: 'btc', amount: 1_000_000 } });
-  const paid = await me.sandbox<{ tx_id: string }>('payments', { address: payment.data.address, amount_msats: 1_000_000 });
+  const payment = await me.receive({
+    wallet_id,
+    payment_kind: 'onchain',
+    amount: { currency: 'btc', amount: 1_000_000 },
+  });
+  const paid = await me.sandbox<{ tx_id: string }>('payments', {
+    address: payment.data.address,
+    amount_msats: 1_000_000,
+  });
   await me.sandbox('blocks', { count: 1 });
   await me.ended(payment.id);
   const { orphaned } = await me.sandbox<{ orphaned: string[] }>('reorg', { depth: 1 });

@@ -37,8 +37,14 @@ export async function bootstrap(db: Database, request: BootstrapRequest): Promis
   const network = networkOf(request.network);
   const node_id = NODES[network];
   if (node_id === undefined) throw new Error(`no node serves ${request.network} here`);
-  if (request.kind === 'production') throw new Error(`${request.network} is served by the sandbox, which production never sees`);
-  const [organization_id, environment_id, line_of_credit_id, wallet_id] = [newId(), newId(), newId(), newId()];
+  if (request.kind === 'production')
+    throw new Error(`${request.network} is served by the sandbox, which production never sees`);
+  const [organization_id, environment_id, line_of_credit_id, wallet_id] = [
+    newId(),
+    newId(),
+    newId(),
+    newId(),
+  ];
   const api_key = await db.transaction(async (sql) => {
     await sql.query('INSERT INTO organizations (id, name, features) VALUES ($1, $2, $3)', [
       organization_id,
@@ -76,9 +82,21 @@ export async function bootstrap(db: Database, request: BootstrapRequest): Promis
       new Date().toISOString(),
     );
     const permissions = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
-    const key = { organization_id, environment_id, name: 'bootstrap', permissions, expires_at: null, valid_ips: null };
+    const key = {
+      organization_id,
+      environment_id,
+      name: 'bootstrap',
+      permissions,
+      expires_at: null,
+      valid_ips: null,
+    };
     const made = await createKey(sql, key);
-    await trail(sql, 'bootstrap', organization_id, { ...request, environment_id, line_of_credit_id, wallet_id });
+    await trail(sql, 'bootstrap', organization_id, {
+      ...request,
+      environment_id,
+      line_of_credit_id,
+      wallet_id,
+    });
     return made.api_key;
   });
   return { api_key, organization_id, environment_id, line_of_credit_id, wallet_id, network: request.network };

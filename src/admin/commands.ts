@@ -43,7 +43,8 @@ const optional = ({ values }: Context, name: string): string | null =>
 function amount(context: Context, name: string, fallback?: bigint): bigint {
   const given = optional(context, name);
   if (given === null && fallback !== undefined) return fallback;
-  if (given === null || !/^\d{1,19}$/.test(given)) throw new UsageError(`--${name} must be a whole number of base units`);
+  if (given === null || !/^\d{1,19}$/.test(given))
+    throw new UsageError(`--${name} must be a whole number of base units`);
   return BigInt(given);
 }
 
@@ -51,11 +52,13 @@ const list = (value: string | null): string[] | null => value?.split(',').map((p
 
 const COMMANDS: Record<string, Command> = {
   bootstrap: {
-    usage: 'bootstrap --organization NAME --kind staging|production --network N --currency btc [--limit N] --out FILE',
+    usage:
+      'bootstrap --organization NAME --kind staging|production --network N --currency btc [--limit N] --out FILE',
     options: { organization: text, kind: text, network: text, currency: text, limit: text, out: text },
     async run(context) {
       const kind = required(context, 'kind');
-      if (kind !== 'staging' && kind !== 'production') throw new UsageError('--kind must be staging or production');
+      if (kind !== 'staging' && kind !== 'production')
+        throw new UsageError('--kind must be staging or production');
       if (required(context, 'currency') !== 'btc') throw new UsageError('--currency must be btc');
       const out = required(context, 'out');
       const made = await bootstrap(context.db, {
@@ -72,8 +75,16 @@ const COMMANDS: Record<string, Command> = {
     },
   },
   'keys create': {
-    usage: 'keys create --organization ID --environment ID [--name N] [--permissions READ,WRITE,RECEIVE,BILLING] [--expires-at T] [--valid-ips A,B/24]',
-    options: { organization: text, environment: text, name: text, permissions: text, 'expires-at': text, 'valid-ips': text },
+    usage:
+      'keys create --organization ID --environment ID [--name N] [--permissions READ,WRITE,RECEIVE,BILLING] [--expires-at T] [--valid-ips A,B/24]',
+    options: {
+      organization: text,
+      environment: text,
+      name: text,
+      permissions: text,
+      'expires-at': text,
+      'valid-ips': text,
+    },
     run: async (context) => ({
       value: await context.db.transaction((sql) =>
         createKey(sql, {
@@ -107,7 +118,9 @@ const COMMANDS: Record<string, Command> = {
       });
       if (pairs.length === 0) throw new UsageError('name at least one feature');
       const organization_id = required(context, 'organization');
-      return { value: { features: await setFeatures(context.db, organization_id, Object.fromEntries(pairs)) } };
+      return {
+        value: { features: await setFeatures(context.db, organization_id, Object.fromEntries(pairs)) },
+      };
     },
   },
   'lines create': {
@@ -158,8 +171,10 @@ const COMMANDS: Record<string, Command> = {
     async run(context) {
       const { values, positionals } = context;
       const preimage = optional(context, 'settled');
-      if ((preimage === null) === (values['failed'] !== true)) throw new UsageError('give --settled or --failed');
-      const verdict = preimage === null ? 'failed' : { settled: { preimage, fee_msats: amount(context, 'fee-msats') } };
+      if ((preimage === null) === (values['failed'] !== true))
+        throw new UsageError('give --settled or --failed');
+      const verdict =
+        preimage === null ? 'failed' : { settled: { preimage, fee_msats: amount(context, 'fee-msats') } };
       const { id, state } = await resolveByOperator(context.db, positionals[0] ?? '', verdict);
       return { value: { id, state } };
     },
@@ -193,7 +208,12 @@ export function parseCommand(argv: readonly string[]): Parsed {
   const args = argv.slice(name.split(' ').length);
   let parsed: ReturnType<typeof parseArgs>;
   try {
-    parsed = parseArgs({ args, options: { ...command.options, json: flag }, allowPositionals: true, strict: true });
+    parsed = parseArgs({
+      args,
+      options: { ...command.options, json: flag },
+      allowPositionals: true,
+      strict: true,
+    });
   } catch (error) {
     throw new UsageError(`${(error as Error).message}\nusage: coulomb ${command.usage}`);
   }

@@ -27,7 +27,8 @@ function checkKey(key: NewKey): void {
     throw new Error(`--expires-at must be a date and time, not ${key.expires_at}`);
   }
   for (const range of key.valid_ips ?? []) {
-    if (!ipaddr.isValid(range) && !ipaddr.isValidCIDR(range)) throw new Error(`not an address or CIDR range: ${range}`);
+    if (!ipaddr.isValid(range) && !ipaddr.isValidCIDR(range))
+      throw new Error(`not an address or CIDR range: ${range}`);
   }
 }
 
@@ -39,7 +40,16 @@ export async function createKey(sql: Sql, key: NewKey): Promise<{ id: string; ap
   await sql.query(
     `INSERT INTO api_keys (organization_id, id, environment_id, name, secret_hash, permissions, valid_ips, expires_at)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-    [key.organization_id, id, key.environment_id, key.name, hashKey(api_key), key.permissions, key.valid_ips, key.expires_at],
+    [
+      key.organization_id,
+      id,
+      key.environment_id,
+      key.name,
+      hashKey(api_key),
+      key.permissions,
+      key.valid_ips,
+      key.expires_at,
+    ],
   );
   const { organization_id, ...detail } = key;
   await trail(sql, 'keys create', organization_id, { id, ...detail });

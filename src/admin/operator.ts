@@ -18,15 +18,21 @@ const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21']);
 export type Switches = Record<string, boolean>;
 
 /** Switches features of an organization on or off; answers those that are on now. */
-export async function setFeatures(db: Database, organization_id: string, switches: Switches): Promise<string[]> {
+export async function setFeatures(
+  db: Database,
+  organization_id: string,
+  switches: Switches,
+): Promise<string[]> {
   for (const [feature, on] of Object.entries(switches)) {
-    if (!KNOWN_FEATURES.includes(feature)) throw new Error(`unknown feature ${feature}: use ${KNOWN_FEATURES.join(', ')}`);
+    if (!KNOWN_FEATURES.includes(feature))
+      throw new Error(`unknown feature ${feature}: use ${KNOWN_FEATURES.join(', ')}`);
     if (on && !SERVED_FEATURES.has(feature)) throw new Error(`this deployment does not serve ${feature}`);
   }
   const features = await db.transaction(async (sql) => {
-    const [row] = await sql.query<{ features: string[] }>('SELECT features FROM organizations WHERE id = $1 FOR UPDATE', [
-      organization_id,
-    ]);
+    const [row] = await sql.query<{ features: string[] }>(
+      'SELECT features FROM organizations WHERE id = $1 FOR UPDATE',
+      [organization_id],
+    );
     if (!row) throw new Error(`no organization ${organization_id}`);
     const on = KNOWN_FEATURES.filter((feature) => switches[feature] ?? row.features.includes(feature));
     await sql.query('UPDATE organizations SET features = $2 WHERE id = $1', [organization_id, on]);
@@ -83,13 +89,19 @@ export async function moveFunds(
 ): Promise<{ total: bigint }> {
   if (amount <= 0n) throw new Error('--amount must be above 0');
   return db.transaction(async (sql) => {
-    const [row] = await sql.query<{ organization_id: string }>('SELECT organization_id FROM wallets WHERE id = $1', [wallet_id]);
-    const [account] = row ? await lockWallets(sql, [{ organization_id: row.organization_id, id: wallet_id }]) : [];
+    const [row] = await sql.query<{ organization_id: string }>(
+      'SELECT organization_id FROM wallets WHERE id = $1',
+      [wallet_id],
+    );
+    const [account] = row
+      ? await lockWallets(sql, [{ organization_id: row.organization_id, id: wallet_id }])
+      : [];
     if (!account) throw new Error(`no wallet ${wallet_id}`);
     const posting = newPosting();
     const reason = { payment_id: null, at: createTimestamps(systemClock)() };
     if (kind === 'deposit') deposit(posting, account, amount, reason);
-    else if (!withdraw(posting, account, amount, reason)) throw new Error('the wallet has less available than that');
+    else if (!withdraw(posting, account, amount, reason))
+      throw new Error('the wallet has less available than that');
     await post(sql, posting);
     await trail(sql, kind, account.organization_id, { wallet_id, amount });
     return { total: account.total };
@@ -112,18 +124,32 @@ export const openAttention = (db: Database): Promise<Record<string, unknown>[]> 
   );
 
 /** Ends a stuck send by the operator's word, through the same rules as the node's. */
-export async function resolveByOperator(db: Database, payment_id: string, verdict: Verdict): Promise<Payment> {
+export async function resolveByOperator(
+  db: Database,
+  payment_id: string,
+  verdict: Verdict,
+): Promise<Payment> {
   const rows = await db.query<PaymentRef>(
     `SELECT p.organization_id, p.environment_id, p.id FROM payments p
      JOIN environments e ON e.organization_id = p.organization_id AND e.id = p.environment_id AND p.id = $1`,
     [payment_id],
   );
   const [ref] = rows;
-  if (!ref || rows.length > 1) throw new Error(`${rows.length === 0 ? 'no payment' : 'several payments'} ${payment_id}`);
-  const writer = createWriter({ db, time: createTimestamps(systemClock), worker: 0, max_batch: 1, max_queue: 1 });
+  if (!ref || rows.length > 1)
+    throw new Error(`${rows.length === 0 ? 'no payment' : 'several payments'} ${payment_id}`);
+  const writer = createWriter({
+    db,
+    time: createTimestamps(systemClock),
+    worker: 0,
+    max_batch: 1,
+    max_queue: 1,
+  });
   const payment = await resolvePayment({ writer }, ref, verdict);
   await db.transaction(async (sql) => {
-    await sql.query('UPDATE attention SET resolved_at = now() WHERE payment_id = $1 AND resolved_at IS NULL', [payment_id]);
+    await sql.query(
+      'UPDATE attention SET resolved_at = now() WHERE payment_id = $1 AND resolved_at IS NULL',
+      [payment_id],
+    );
     const detail = verdict === 'failed' ? { verdict } : { fee_msats: verdict.settled.fee_msats };
     await trail(sql, 'payments resolve', ref.organization_id, { payment_id, ...detail });
   });

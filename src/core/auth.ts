@@ -63,7 +63,8 @@ export function addressIn(address: string, ranges: readonly string[]): boolean {
   if (!ipaddr.isValid(address)) return false;
   const own = ipaddr.process(address);
   return ranges.some((range) => {
-    if (!range.includes('/')) return ipaddr.isValid(range) && ipaddr.process(range).toString() === own.toString();
+    if (!range.includes('/'))
+      return ipaddr.isValid(range) && ipaddr.process(range).toString() === own.toString();
     if (!ipaddr.isValidCIDR(range)) return false;
     const [network, bits] = ipaddr.parseCIDR(range);
     return network.kind() === own.kind() && own.match(network, bits);
@@ -92,7 +93,15 @@ function entryOf(row: KeyRow, now_ms: number): Entry {
  * Checks API keys. What was read is kept only while the connection that tells of revocations lives;
  * without it every request asks the database.
  */
-export function createAuthenticator({ db, clock, log }: { db: Database; clock: Clock; log: Logger }): Authenticator {
+export function createAuthenticator({
+  db,
+  clock,
+  log,
+}: {
+  db: Database;
+  clock: Clock;
+  log: Logger;
+}): Authenticator {
   let cache = new Map<string, Entry>();
   let listener: pg.Client | null = null;
   let stopped = false;
@@ -153,7 +162,8 @@ export function createAuthenticator({ db, clock, log }: { db: Database; clock: C
   return {
     async authenticate({ api_key, authorization, address }) {
       if (api_key === undefined) {
-        if (authorization === undefined) throw new ApiError('missing_credentials', 'send an x-api-key header');
+        if (authorization === undefined)
+          throw new ApiError('missing_credentials', 'send an x-api-key header');
         throw new ApiError('invalid_token', 'this server accepts no bearer tokens: no issuer is configured');
       }
       const key = await entry(api_key);

@@ -82,6 +82,8 @@ export function createLane<Command, Result>(options: LaneOptions<Command, Result
     },
     depth: () => queue.length,
     idle: () =>
-      queue.length === 0 && running === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve)),
+      queue.length === 0 && running === 0
+        ? Promise.resolve()
+        : new Promise((resolve) => idlers.push(resolve)),
   };
 }

@@ -46,7 +46,12 @@ export interface DatabaseOptions {
 }
 
 const run = async <R>(client: pg.ClientBase | pg.Pool, text: string, values?: unknown[], name?: string) => {
-  const result = await client.query({ text, types, ...(values ? { values } : {}), ...(name ? { name } : {}) });
+  const result = await client.query({
+    text,
+    types,
+    ...(values ? { values } : {}),
+    ...(name ? { name } : {}),
+  });
   return result.rows as R[];
 };
 
@@ -113,7 +118,9 @@ const insertNames = new Map<string, string>();
 export async function insertRows(sql: Sql, table: string, rows: readonly object[]): Promise<void> {
   const first = rows[0];
   if (!first) return;
-  const columns = Object.keys(first).map((column) => `"${column}"`).join(', ');
+  const columns = Object.keys(first)
+    .map((column) => `"${column}"`)
+    .join(', ');
   const text = `INSERT INTO ${table} (${columns}) SELECT ${columns} FROM json_populate_recordset(NULL::${table}, $1)`;
   let name = insertNames.get(text);
   if (name === undefined) insertNames.set(text, (name = `insert ${insertNames.size} ${table}`));
@@ -137,7 +144,8 @@ export function isUnavailable(error: unknown): boolean {
   const code = (error as { code?: unknown } | null)?.code;
   if (typeof code === 'string') {
     if (/^(08|53|57P0|25P03|58)/.test(code)) return true;
-    if (/^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/.test(code)) return true;
+    if (/^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/.test(code))
+      return true;
   }
   const message = error instanceof Error ? error.message : '';
   return /Connection terminated|timeout exceeded when trying to connect|connection error|not queryable|Cannot use a pool after/i.test(

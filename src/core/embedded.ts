@@ -1,6 +1,17 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { chownSync, constants, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  constants,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import pg from 'pg';
@@ -65,7 +76,9 @@ async function binaries(): Promise<string> {
     const found = (await import(name)) as { postgres: string };
     return dirname(found.postgres);
   } catch (cause) {
-    throw new Error(`no embedded PostgreSQL for ${process.platform} ${process.arch}: set DATABASE_URL`, { cause });
+    throw new Error(`no embedded PostgreSQL for ${process.platform} ${process.arch}: set DATABASE_URL`, {
+      cause,
+    });
   }
 }
 
@@ -114,11 +127,17 @@ const asUser = (place: Place): object => place.user ?? {};
 
 function run(place: Place, program: string, args: string[]): Promise<void> {
   return new Promise((done, fail) => {
-    const child = spawn(join(place.bin, program), args, { ...asUser(place), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(join(place.bin, program), args, {
+      ...asUser(place),
+      cwd: '/',
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     let said = '';
     child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
     child.on('error', fail);
-    child.on('exit', (code) => (code === 0 ? done() : fail(new Error(`${program} failed (${code}): ${said.slice(-2000)}`))));
+    child.on('exit', (code) =>
+      code === 0 ? done() : fail(new Error(`${program} failed (${code}): ${said.slice(-2000)}`)),
+    );
   });
 }
 
@@ -133,7 +152,18 @@ async function initialize(place: Place, password: string): Promise<void> {
     chownSync(fresh, place.user.uid, place.user.gid);
     chownSync(secret, place.user.uid, place.user.gid);
   }
-  await run(place, 'initdb', ['-D', fresh, '-U', 'coulomb', `--pwfile=${secret}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C']);
+  await run(place, 'initdb', [
+    '-D',
+    fresh,
+    '-U',
+    'coulomb',
+    `--pwfile=${secret}`,
+    '-A',
+    'scram-sha-256',
+    '-E',
+    'UTF8',
+    '--locale=C',
+  ]);
   rmSync(secret);
   renameSync(fresh, place.folder);
 }
@@ -186,7 +216,9 @@ function livePostmaster(folder: string): number | null {
 /** Takes the lock that says which server owns the data; null when another holds it. */
 async function own(url: string): Promise<pg.Client | null> {
   const client = await connect(url);
-  const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [OWNER_LOCK]);
+  const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
+    OWNER_LOCK,
+  ]);
   if (rows[0]?.got) return client;
   await client.end();
   return null;
@@ -199,14 +231,21 @@ async function own(url: string): Promise<pg.Client | null> {
 export async function startEmbedded(data_dir: string, log: Logger): Promise<Embedded> {
   const place = await findPlace(data_dir);
   const stored = storedUrl(data_dir);
-  const password = stored ? decodeURIComponent(new URL(stored).password) : randomBytes(24).toString('base64url');
+  const password = stored
+    ? decodeURIComponent(new URL(stored).password)
+    : randomBytes(24).toString('base64url');
   const urlAt = (port: number) => `postgres://coulomb:${password}@127.0.0.1:${port}/postgres`;
   if (!existsSync(place.folder)) {
     mkdirSync(dirname(place.folder), { recursive: true });
     if (!stored) writeSecret(envPath(data_dir), `DATABASE_URL=${urlAt(0)}\n`);
     await initialize(place, password);
   }
-  const state = { url: stored ?? urlAt(0), lock: null as pg.Client | null, stopping: false, child: null as ChildProcess | null };
+  const state = {
+    url: stored ?? urlAt(0),
+    lock: null as pg.Client | null,
+    stopping: false,
+    child: null as ChildProcess | null,
+  };
 
   async function start(): Promise<void> {
     const give_up_at = Date.now() + START_MS;
@@ -267,7 +306,10 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
 }
 
 /** For a command: uses the database of a running server, or starts one that the caller stops. */
-export async function openEmbedded(data_dir: string, log: Logger): Promise<{ url: string; embedded: Embedded | null }> {
+export async function openEmbedded(
+  data_dir: string,
+  log: Logger,
+): Promise<{ url: string; embedded: Embedded | null }> {
   const url = storedUrl(data_dir);
   if (url !== null) {
     const client = await connect(url).catch(() => null);

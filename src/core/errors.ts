@@ -2,7 +2,7 @@
  * Every error type that an operation of the contract may answer, with its HTTP status.
  * Closed: a refusal outside this table does not compile. Clients branch on `type` and `code`.
  */
-export const ERROR_STATUS = {
+const ERROR_STATUS = {
   missing_content_type: 415,
   payload_too_large: 413,
   invalid_syntax: 400,

@@ -25,7 +25,11 @@ export interface RouteInput<P, Q, B> {
  * One route of the API: gives validation, types and its part of the OpenAPI document.
  * Responses are schemas of the contract, by name, so that the document cannot be narrower than it.
  */
-export interface Route<P extends TObject = TObject, Q extends TObject = TObject, B extends TSchema = TSchema> {
+export interface Route<
+  P extends TObject = TObject,
+  Q extends TObject = TObject,
+  B extends TSchema = TSchema,
+> {
   method: 'GET' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   /** As the contract spells it, without `/v1`: `/organizations/{organization_id}/wallets`. */
   path: string;
@@ -46,5 +50,6 @@ export interface Route<P extends TObject = TObject, Q extends TObject = TObject,
 }
 
 /** Types a route by its schemas; the runtime value is the route itself. */
-export const defineRoute = <P extends TObject, Q extends TObject, B extends TSchema>(route: Route<P, Q, B>): Route =>
-  route as unknown as Route;
+export const defineRoute = <P extends TObject, Q extends TObject, B extends TSchema>(
+  route: Route<P, Q, B>,
+): Route => route as unknown as Route;

@@ -87,11 +87,15 @@ export function createIdempotency({ db, clock }: { db: Database; clock: Clock })
         const answer = await answerOfTwin(id, hash);
         if (answer) return answer;
         if (performance.now() > give_up_at) {
-          throw new ApiError('temporarily_unavailable', 'the first request with this Idempotency-Key still runs');
+          throw new ApiError(
+            'temporarily_unavailable',
+            'the first request with this Idempotency-Key still runs',
+          );
         }
         await new Promise((resolve) => setTimeout(resolve, TWIN_POLL_MS));
       }
-      const forget = () => db.query(`DELETE FROM idempotency_keys WHERE ${KEY}`, id, 'forget idempotency key');
+      const forget = () =>
+        db.query(`DELETE FROM idempotency_keys WHERE ${KEY}`, id, 'forget idempotency key');
       let answer: Answer;
       try {
         answer = await run();

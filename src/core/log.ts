@@ -7,7 +7,18 @@ export function createLog(level: string): Logger {
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     redact: {
-      paths: ['api_key', 'password', 'macaroon', 'preimage', 'headers', '*.api_key', '*.password', '*.macaroon', 'err.config', 'err.parameters'],
+      paths: [
+        'api_key',
+        'password',
+        'macaroon',
+        'preimage',
+        'headers',
+        '*.api_key',
+        '*.password',
+        '*.macaroon',
+        'err.config',
+        'err.parameters',
+      ],
       censor: '[secret]',
     },
   });

@@ -4,7 +4,12 @@ export interface Metrics {
   registry: Registry;
   request(operation_id: string, status: number, seconds: number): void;
   /** A gauge whose value is read when it is scraped. */
-  gauge(name: string, help: string, labels: string[], read: () => Promise<[Record<string, string>, number][]>): void;
+  gauge(
+    name: string,
+    help: string,
+    labels: string[],
+    read: () => Promise<[Record<string, string>, number][]>,
+  ): void;
 }
 
 /** The metrics of this process, `coulomb_…`, beside Node's own (event-loop delay, memory). */

@@ -20,7 +20,7 @@ export interface WireAmount {
 }
 
 /** The unit that the contract derives from a currency. */
-export function unitOf(currency: Currency): string {
+function unitOf(currency: Currency): string {
   if (currency === 'btc') return 'msats';
   return currency === 'usd' ? 'cents' : 'base units';
 }

@@ -3,6 +3,3 @@ const NETWORKS: Record<string, string> = { mainnet: 'mainnet', testnet3: 'testne
 
 /** The stored name of a network that a request names: `testnet3` is read back as `testnet`. */
 export const networkOf = (requested: string): string => NETWORKS[requested] ?? requested;
-
-/** The name by which requests know a stored network. */
-export const requestedNetwork = (network: string): string => (network === 'testnet' ? 'testnet3' : network);

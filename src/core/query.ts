@@ -55,7 +55,8 @@ function mapEntries(name: string, given: URLSearchParams): [string, string][] {
   const entries: [string, string][] = [];
   for (const [key, value] of given) {
     if (!key.startsWith(`${name}[`)) continue;
-    if (!key.endsWith(']') || key.length <= name.length + 2) throw invalid(name, `must be written ${name}[key]=value`);
+    if (!key.endsWith(']') || key.length <= name.length + 2)
+      throw invalid(name, `must be written ${name}[key]=value`);
     if (key.includes('\0') || value.includes('\0')) throw invalid(name, 'must not contain U+0000');
     entries.push([key.slice(name.length + 1, -1), value]);
   }

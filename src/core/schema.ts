@@ -56,7 +56,7 @@ function forValidation(schema: unknown): unknown {
 function faultText({ instancePath, message, keyword, params }: ErrorObject): string {
   const path = instancePath.slice(1).replaceAll('/', '.');
   if (keyword === 'required') {
-    const field = String((params as { missingProperty: string }).missingProperty);
+    const field = (params as { missingProperty: string }).missingProperty;
     return `${path === '' ? field : `${path}.${field}`} is required`;
   }
   if (keyword === 'x-wire-integer') return `${path} must be an integer in range`;
@@ -88,7 +88,12 @@ export function withoutNulls(value: unknown): unknown {
   const kept: Record<string, unknown> = {};
   for (const [key, member] of Object.entries(value)) {
     if (member === null) continue;
-    Object.defineProperty(kept, key, { value: withoutNulls(member), enumerable: true, writable: true, configurable: true });
+    Object.defineProperty(kept, key, {
+      value: withoutNulls(member),
+      enumerable: true,
+      writable: true,
+      configurable: true,
+    });
   }
   return kept;
 }

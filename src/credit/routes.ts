@@ -6,7 +6,10 @@ import { networkOf } from '../core/networks.ts';
 import { uuid, wireInteger } from '../core/schema.ts';
 import { changeLine, lockLine, readLine, readLines, type LineOfCredit } from './store.ts';
 
-const ERRORS = { 400: 'ErrorResponse_LineOfCreditBadRequestError', 403: 'ErrorResponse_LineOfCreditForbiddenError' };
+const ERRORS = {
+  400: 'ErrorResponse_LineOfCreditBadRequestError',
+  403: 'ErrorResponse_LineOfCreditForbiddenError',
+};
 const NOT_FOUND = { 404: 'ErrorResponse_LineOfCreditNotFoundError' };
 
 const lineView = (line: LineOfCredit): object => ({
@@ -101,7 +104,8 @@ function updateRoute(db: Database): Route {
       await db.transaction(async (sql) => {
         const line = await lockLine(sql, caller.organization_id, line_id);
         if (!line || line.environment_id !== caller.environment_id) throw unknown(caller);
-        if (line.network === 'mainnet') throw notAllowed(line_id, 'a mainnet line is changed by its operator');
+        if (line.network === 'mainnet')
+          throw notAllowed(line_id, 'a mainnet line is changed by its operator');
         if (disable === false && line.disabled_at !== null) {
           throw notAllowed(line_id, 'only the operator enables a disabled line');
         }

@@ -16,7 +16,8 @@ export interface LineOfCredit {
   disabled_at: string | null;
 }
 
-const COLUMNS = 'organization_id, id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at';
+const COLUMNS =
+  'organization_id, id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at';
 
 export type NewLine = Omit<LineOfCredit, 'allocated_limit' | 'disabled_at'>;
 

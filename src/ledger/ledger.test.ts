@@ -90,7 +90,11 @@ test('no sequence of movements takes a wallet below its floor or loses a unit', 
           }
         }
         assert.ok(availableOf(wallet) >= 0n, 'the floor holds');
-        assert.equal(wallet.held, held.reduce((sum, one) => sum + one.held, 0n), 'held is the sum of the open holds');
+        assert.equal(
+          wallet.held,
+          held.reduce((sum, one) => sum + one.held, 0n),
+          'held is the sum of the open holds',
+        );
         assert.equal(wallet.total, recomputed(posting, wallet), 'the balance is what the transfers say');
       }
     }),

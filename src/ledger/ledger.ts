@@ -52,7 +52,14 @@ export type Counterpart = { wallet: WalletAccount } | { node_id: string; kind: N
 /** total - holds + limit: what can still be spent. */
 export const availableOf = (account: WalletAccount): bigint => account.total - account.held + account.limit;
 
-function event(posting: Posting, account: WalletAccount, type: string, event_id: string, amount: bigint, reason: Reason) {
+function event(
+  posting: Posting,
+  account: WalletAccount,
+  type: string,
+  event_id: string,
+  amount: bigint,
+  reason: Reason,
+) {
   const row = {
     organization_id: account.organization_id,
     wallet_id: account.id,
@@ -95,7 +102,12 @@ export function transfer(
 }
 
 /** Reserves `amount`; the hold's id, or null when less than that is available. */
-export function hold(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): string | null {
+export function hold(
+  posting: Posting,
+  account: WalletAccount,
+  amount: bigint,
+  reason: Reason,
+): string | null {
   if (amount < 0n || availableOf(account) < amount) return null;
   const id = newId();
   account.held += amount;
@@ -117,7 +129,8 @@ export interface HeldFunds {
 }
 
 function endHold(posting: Posting, account: WalletAccount, funds: HeldFunds): void {
-  if (account.held < funds.held) throw new Error(`wallet ${account.id} holds less than hold ${funds.hold_id}`);
+  if (account.held < funds.held)
+    throw new Error(`wallet ${account.id} holds less than hold ${funds.hold_id}`);
   account.held -= funds.held;
   posting.ended_holds.push({
     organization_id: account.organization_id,
@@ -186,7 +199,11 @@ export function credit(
   if (from) {
     const { organization_id, currency } = account;
     const source = counterAccount(account, from);
-    transfer(posting, { organization_id, from: source, to: account.id, currency, amount, kind: 'credited' }, reason);
+    transfer(
+      posting,
+      { organization_id, from: source, to: account.id, currency, amount, kind: 'credited' },
+      reason,
+    );
   }
   return id;
 }

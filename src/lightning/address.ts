@@ -38,7 +38,9 @@ function decode(address: string, chain: ChainParams): CheckedAddress | null {
 export function checkAddress(address: string, chain: ChainParams): CheckedAddress {
   const own = decode(address, chain);
   if (own) return own;
-  const elsewhere = Object.entries(CHAINS).find(([, other]) => other.bech32 !== chain.bech32 && decode(address, other));
+  const elsewhere = Object.entries(CHAINS).find(
+    ([, other]) => other.bech32 !== chain.bech32 && decode(address, other),
+  );
   return elsewhere
     ? { ok: false, fault: 'invalid_network', detail: `an address of ${elsewhere[0]}` }
     : { ok: false, fault: 'invalid_address', detail: 'not a Bitcoin address, or its checksum is wrong' };

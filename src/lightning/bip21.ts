@@ -20,7 +20,8 @@ const MAX_LENGTH = 8192;
 /** A decimal amount of BTC as msats, without ever being a float. */
 function readAmount(text: string): bigint {
   const [, whole, fraction = ''] = AMOUNT.exec(text) ?? [];
-  if (whole === undefined) throw new InvalidUri('amount must be a decimal number of BTC with at most 8 places');
+  if (whole === undefined)
+    throw new InvalidUri('amount must be a decimal number of BTC with at most 8 places');
   const amount = BigInt(whole) * MSATS_PER_BTC + BigInt(fraction.padEnd(DECIMALS, '0')) * MSATS_PER_UNIT;
   if (amount > MAX_BTC_MSATS) throw new InvalidUri('amount is above 21,000,000 BTC');
   return amount;

@@ -107,7 +107,10 @@ function signedHash(prefix: string, words: Uint8Array | number[], end: number): 
   const filled = Math.ceil(bits / 8) * 8;
   const padded = filled - bits > 0 ? [...words.slice(0, end), 0, 0].slice(0, Math.ceil(filled / 5)) : words;
   const data = wordsToBytes(padded, 0, Math.max(end, Math.ceil(filled / 5)));
-  return createHash('sha256').update(prefix).update(data.subarray(0, filled / 8)).digest();
+  return createHash('sha256')
+    .update(prefix)
+    .update(data.subarray(0, filled / 8))
+    .digest();
 }
 
 function recoverSigner(prefix: string, words: Uint8Array, end: number): string {
@@ -151,7 +154,9 @@ export function decodeInvoice(text: string): DecodedInvoice {
     const field = fields.get(tag);
     return field ? wordsToNumber(words, field.from, field.to) : fallback;
   };
-  const [payment_hash, payment_secret, named, description, description_hash] = ['p', 's', 'n', 'd', 'h'].map(bytes);
+  const [payment_hash, payment_secret, named, description, description_hash] = ['p', 's', 'n', 'd', 'h'].map(
+    bytes,
+  );
   if (!payment_hash) throw new InvalidInvoice('no payment hash');
   if (!payment_secret) throw new InvalidInvoice('no payment secret');
   if (!description && !description_hash) throw new InvalidInvoice('no description');
@@ -213,7 +218,10 @@ export function encodeInvoice(fields: InvoiceFields): string {
   field('x', numberToWords(fields.expiry_seconds));
   field('c', numberToWords(MIN_FINAL_CLTV));
   field('9', FEATURES);
-  const { signature, recid } = secp256k1.ecdsaSign(signedHash(prefix, words, words.length), fields.private_key);
+  const { signature, recid } = secp256k1.ecdsaSign(
+    signedHash(prefix, words, words.length),
+    fields.private_key,
+  );
   words.push(...bytesToWords(Buffer.concat([signature, Uint8Array.of(recid)])));
   return bech32.encode(prefix, words, false);
 }

@@ -77,7 +77,17 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
         };
       }
       const made = makeTransaction(seed, scriptOf(address), amount_sats);
-      await insert(db, [made.tx_id, 'out', reference, made.raw, FEE_SATS, 'built', address, made.vout, amount_sats]);
+      await insert(db, [
+        made.tx_id,
+        'out',
+        reference,
+        made.raw,
+        FEE_SATS,
+        'built',
+        address,
+        made.vout,
+        amount_sats,
+      ]);
       // Asked twice, the first answer stands: one reference never has two transactions.
       const [stored] = await db.query<{ tx_id: string; vout: number; raw: string; fee_sats: bigint }>(
         'SELECT tx_id, vout, raw, fee_sats FROM sandbox_transactions WHERE reference = $1',
@@ -87,9 +97,10 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
       return { state: 'built', ...stored };
     },
     async broadcast(raw) {
-      await db.query(`UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`, [
-        transactionIdOf(raw),
-      ]);
+      await db.query(
+        `UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`,
+        [transactionIdOf(raw)],
+      );
     },
     async transactions(since_height) {
       const [tip] = await db.query<{ height: number }>('SELECT height FROM sandbox_chain', [], 'sandbox tip');
@@ -113,15 +124,26 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
     },
     async payFromOutside(address, amount_sats) {
       const made = makeTransaction(seed, scriptOf(address), amount_sats);
-      await insert(db, [made.tx_id, 'in', null, made.raw, FEE_SATS, 'mempool', address, made.vout, amount_sats]);
+      await insert(db, [
+        made.tx_id,
+        'in',
+        null,
+        made.raw,
+        FEE_SATS,
+        'mempool',
+        address,
+        made.vout,
+        amount_sats,
+      ]);
       return { tx_id: made.tx_id, vout: made.vout };
     },
     mine: (count) => db.transaction((sql) => mineBlocks(sql, now(), count)),
     mineIfDue: (interval_ms) =>
       db.transaction(async (sql) => {
-        const due = await sql.query('SELECT 1 FROM sandbox_chain WHERE last_block_at <= $1 FOR UPDATE SKIP LOCKED', [
-          timeText(clock.now() - interval_ms),
-        ]);
+        const due = await sql.query(
+          'SELECT 1 FROM sandbox_chain WHERE last_block_at <= $1 FOR UPDATE SKIP LOCKED',
+          [timeText(clock.now() - interval_ms)],
+        );
         if (due.length > 0) await mineBlocks(sql, now(), 1);
         return due.length > 0;
       }),
@@ -152,7 +174,17 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
         const made = makeTransaction(seed, scriptOf(old.address), old.amount_sats);
         if (to_us) {
           const { address, amount_sats } = old;
-          await insert(sql, [made.tx_id, 'in', null, made.raw, FEE_SATS, 'mempool', address, made.vout, amount_sats]);
+          await insert(sql, [
+            made.tx_id,
+            'in',
+            null,
+            made.raw,
+            FEE_SATS,
+            'mempool',
+            address,
+            made.vout,
+            amount_sats,
+          ]);
         }
         return made.tx_id;
       }),

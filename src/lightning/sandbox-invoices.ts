@@ -6,7 +6,8 @@ import { encodeInvoice } from './bolt11.ts';
 import type { CancelOutcome, Invoice, InvoiceRequest, SettledInvoice } from './node.ts';
 import { derive, sha256 } from './sandbox-keys.ts';
 
-export type Paid = { status: 'settled'; payment_hash: string; preimage: string } | { status: 'failed'; reason: string };
+export type Paid =
+  { status: 'settled'; payment_hash: string; preimage: string } | { status: 'failed'; reason: string };
 
 /** Invoices of the sandbox node, and their outside payers. */
 export interface SandboxInvoices {
@@ -102,7 +103,10 @@ export function createSandboxInvoices(
       const row = first.get(payer.payment_hash) === payer ? paid.get(payer.payment_hash) : undefined;
       return row
         ? { status: 'settled', payment_hash: row.payment_hash, preimage: row.preimage }
-        : { status: 'failed', reason: 'the invoice is unknown, paid, cancelled or expired, or the amount is not its own' };
+        : {
+            status: 'failed',
+            reason: 'the invoice is unknown, paid, cancelled or expired, or the amount is not its own',
+          };
     });
   }
   const payLane: Lane<Payer, Paid> = createLane({

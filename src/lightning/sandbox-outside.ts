@@ -116,15 +116,24 @@ const INSERT_PAYMENTS = `
 const READ_PAYMENTS = `
   SELECT payment_hash, preimage, fee_msats, state, failure_code FROM sandbox_payments WHERE payment_hash = ANY($1)`;
 
-async function payBatch(db: Database, now_ms: number, requests: readonly PayRequest[]): Promise<SendOutcome[]> {
+async function payBatch(
+  db: Database,
+  now_ms: number,
+  requests: readonly PayRequest[],
+): Promise<SendOutcome[]> {
   const hashes = requests.map(({ payment_hash }) => payment_hash);
   return db.transaction(async (sql) => {
     const invoices = new Map((await readOutside(sql, hashes)).map((row) => [row.payment_hash, row]));
     const plans = requests.map((request) => plan(request, invoices.get(request.payment_hash), now_ms));
-    const rows = new Map(plans.flatMap((made, i) => ('row' in made ? [[hashes[i] ?? '', made.row] as const] : [])));
+    const rows = new Map(
+      plans.flatMap((made, i) => ('row' in made ? [[hashes[i] ?? '', made.row] as const] : [])),
+    );
     if (rows.size > 0) await sql.query(INSERT_PAYMENTS, [rowsParameter([...rows.values()])], 'sandbox pay');
     const known = new Map(
-      (await sql.query<PaymentRow>(READ_PAYMENTS, [hashes], 'sandbox payments')).map((row) => [row.payment_hash, row]),
+      (await sql.query<PaymentRow>(READ_PAYMENTS, [hashes], 'sandbox payments')).map((row) => [
+        row.payment_hash,
+        row,
+      ]),
     );
     return plans.map((made, index): SendOutcome => {
       if ('fail' in made) return failed(made.fail);
@@ -136,7 +145,11 @@ async function payBatch(db: Database, now_ms: number, requests: readonly PayRequ
 }
 
 const readOutside = (sql: Sql, hashes: readonly string[]): Promise<OutsideRow[]> =>
-  sql.query<OutsideRow>('SELECT * FROM sandbox_outside_invoices WHERE payment_hash = ANY($1)', [hashes], 'outside invoices');
+  sql.query<OutsideRow>(
+    'SELECT * FROM sandbox_outside_invoices WHERE payment_hash = ANY($1)',
+    [hashes],
+    'outside invoices',
+  );
 
 export function createSandboxPayments(db: Database, clock: Clock, seed: Buffer): SandboxPayments {
   const node_key = derive(seed, 'node', 'outside');
@@ -188,7 +201,9 @@ export function createSandboxPayments(db: Database, clock: Clock, seed: Buffer):
     // A database that is away is a node whose answer did not come.
     pay: (requests) =>
       requests.map((request) =>
-        payLane.submit(request).catch((error: Error) => ({ state: 'unknown' as const, detail: error.message })),
+        payLane
+          .submit(request)
+          .catch((error: Error) => ({ state: 'unknown' as const, detail: error.message })),
       ),
     async lookup(payment_hashes) {
       const rows = await db.query<PaymentRow>(READ_PAYMENTS, [payment_hashes], 'sandbox payments');
@@ -217,7 +232,9 @@ export function createSandboxPayments(db: Database, clock: Clock, seed: Buffer):
       return rows.map((row) => ({ payment_hash: row.payment_hash, outcome: outcomeOf(row) }));
     },
     async paymentIndex() {
-      const [row] = await db.query<{ last: bigint | null }>('SELECT max(payment_index) AS last FROM sandbox_payments');
+      const [row] = await db.query<{ last: bigint | null }>(
+        'SELECT max(payment_index) AS last FROM sandbox_payments',
+      );
       return row?.last ?? 0n;
     },
     async worth() {

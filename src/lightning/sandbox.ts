@@ -25,7 +25,7 @@ export interface SandboxNode extends LightningNode {
   };
 }
 
-export const SANDBOX_ID = 'sandbox';
+const SANDBOX_ID = 'sandbox';
 
 const TICK_MS = 500;
 /** What other processes settled is read again from this far back: an index may be committed late. */
@@ -46,13 +46,20 @@ async function readSeed(db: Database): Promise<Buffer> {
     SANDBOX_ID,
     randomBytes(32),
   ]);
-  const [row] = await db.query<{ seed: Buffer }>('SELECT seed FROM sandbox_nodes WHERE node_id = $1', [SANDBOX_ID]);
+  const [row] = await db.query<{ seed: Buffer }>('SELECT seed FROM sandbox_nodes WHERE node_id = $1', [
+    SANDBOX_ID,
+  ]);
   if (!row) throw new Error('the sandbox has no seed');
   return row.seed;
 }
 
 /** Opens the sandbox node; its state is in the database, so a restart loses nothing. */
-export async function createSandboxNode({ db, clock, log, block_seconds }: SandboxDeps): Promise<SandboxNode> {
+export async function createSandboxNode({
+  db,
+  clock,
+  log,
+  block_seconds,
+}: SandboxDeps): Promise<SandboxNode> {
   const seed = await readSeed(db);
   const chain = createSandboxChain(db, clock, seed);
   const payments = createSandboxPayments(db, clock, seed);
@@ -180,7 +187,8 @@ function createSubscription({ log, invoices, payments, chain, told, block_second
 
   async function tick(listener: NodeListener): Promise<void> {
     try {
-      for (const { payment_hash, outcome } of await payments.endDue()) await listener.ended(payment_hash, outcome);
+      for (const { payment_hash, outcome } of await payments.endDue())
+        await listener.ended(payment_hash, outcome);
       await replay(listener);
       if (block_seconds > 0 && (await chain.mineIfDue(block_seconds * 1000))) await listener.chainChanged();
     } catch (error) {

@@ -29,7 +29,11 @@ const confirmationsAt = (view: ChainView, height: number | null): number =>
   height === null ? 0 : view.tip_height - height + 1;
 
 /** True when an output, compared with what is stored, calls for a write. */
-export function outputCalls(view: ChainView, known: SeenOutput | undefined, now: OutputNow | undefined): boolean {
+export function outputCalls(
+  view: ChainView,
+  known: SeenOutput | undefined,
+  now: OutputNow | undefined,
+): boolean {
   if (!now) return known !== undefined;
   if (!known || known.height !== now.height) return known === undefined || known.state !== 'frozen';
   const confirmations = confirmationsAt(view, now.height);
@@ -48,9 +52,12 @@ export function chainReceiveCommand(
 ): Command<void> {
   const ref = refOf(receive);
   const ripe = now.filter((output) => confirmationsAt(view, output.height) >= view.required_confirmations);
-  const claims = ripe.map(
-    (output): KeyClaim => ({ ...ref, node_id: view.node_id, kind: 'credit', key: `${output.tx_id}:${output.vout}` }),
-  );
+  const claims = ripe.map((output): KeyClaim => ({
+    ...ref,
+    node_id: view.node_id,
+    kind: 'credit',
+    key: `${output.tx_id}:${output.vout}`,
+  }));
   return {
     payments: [ref],
     claims,
@@ -188,7 +195,8 @@ export function chainDispatchCommand(
     decide(work) {
       const payment = expectState(work, ref, ['approved']);
       const fee = built.fee_sats * MSATS_PER_SAT;
-      if (fee > (payment.max_fee ?? 0n)) throw new Error(`payment ${ref.id}: the node built above the fee cap`);
+      if (fee > (payment.max_fee ?? 0n))
+        throw new Error(`payment ${ref.id}: the node built above the fee cap`);
       payment.network_fee = fee;
       payment.receipts = [
         {

@@ -79,7 +79,8 @@ function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
     throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
   }
   const account = work.look({ organization_id: wallet.organization_id, id: wallet.id });
-  if (!account || account.deleted_at !== null) throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
+  if (!account || account.deleted_at !== null)
+    throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
   if (account.line_disabled) throw new ApiError('invalid_payment', "the wallet's line of credit is disabled");
 }
 

@@ -16,7 +16,10 @@ test('a cursor gives back the position it was made for', () => {
 test('a cursor used with other filters is refused', () => {
   const cursor = writeCursor(secret, bound_to, position);
   const other = bindingOf(['org', 'env', { sort_key: 'updated_at' }]);
-  assert.throws(() => readCursor(secret, other, cursor), (error) => error instanceof ApiError && error.type === 'invalid_cursor');
+  assert.throws(
+    () => readCursor(secret, other, cursor),
+    (error) => error instanceof ApiError && error.type === 'invalid_cursor',
+  );
 });
 
 test('any change to a cursor is refused', () => {

@@ -34,7 +34,10 @@ export function readCursor(secret: Buffer, bound_to: string, cursor: string): Po
     !timingSafeEqual(given, mac(secret, bound_to, payload))
   ) {
     throw new ApiError('invalid_cursor', 'the cursor does not belong to this query', {
-      context: { field: 'cursor', recovery: 'start again without a cursor, with the same filters and sort on every page' },
+      context: {
+        field: 'cursor',
+        recovery: 'start again without a cursor, with the same filters and sort on every page',
+      },
     });
   }
   const [value, id] = JSON.parse(payload) as [string, string];

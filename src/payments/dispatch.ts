@@ -11,7 +11,9 @@ export async function dispatch(engine: Engine, payments: readonly Payment[]): Pr
   const dispatched = await Promise.all(
     payments
       .filter((payment) => !isOnChain(payment))
-      .map((payment) => attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), track_at)))),
+      .map((payment) =>
+        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), track_at))),
+      ),
   );
   pay(
     engine,
@@ -44,7 +46,11 @@ export async function applyOutcome(engine: Engine, payment: Payment, outcome: Se
     await attempt(engine, payment, engine.writer.advance(settleSendCommand(refOf(payment), outcome)));
   } else if (outcome.state === 'failed') {
     const error = sendFailed(outcome.code, outcome.detail);
-    await attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'])));
+    await attempt(
+      engine,
+      payment,
+      engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'])),
+    );
   } else {
     await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.track));
   }
@@ -60,7 +66,11 @@ async function dispatchOnChain(engine: Engine, payment: Payment): Promise<void> 
   });
   if (built.state === 'failed') {
     const error = sendFailed(built.code, built.detail, built.context);
-    await attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['approved'])));
+    await attempt(
+      engine,
+      payment,
+      engine.writer.advance(failSendCommand(refOf(payment), error, ['approved'])),
+    );
     return;
   }
   const command = chainDispatchCommand(

@@ -56,7 +56,10 @@ export function createStep(
       try {
         await run(payments);
       } catch (error) {
-        engine.log.warn({ err: error, step: name, payments: payments.length }, 'step failed, will be tried again');
+        engine.log.warn(
+          { err: error, step: name, payments: payments.length },
+          'step failed, will be tried again',
+        );
         await engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.retry));
       }
       engine.jobs.done(payments.map(refKey));

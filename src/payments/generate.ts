@@ -56,6 +56,8 @@ async function waitForNode(engine: Engine, payments: readonly Payment[], cause: 
     detail: 'the node could not be reached in time',
   };
   await Promise.all(
-    over.map((payment) => attempt(engine, payment, engine.writer.advance(failReceiveCommand(refOf(payment), error)))),
+    over.map((payment) =>
+      attempt(engine, payment, engine.writer.advance(failReceiveCommand(refOf(payment), error))),
+    ),
   );
 }

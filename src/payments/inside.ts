@@ -13,7 +13,9 @@ export async function settleInside(engine: Engine, payments: readonly Payment[])
   const byNode = Map.groupBy(invoiced, (payment) => payment.target?.node_id ?? '');
   await Promise.all(
     [...byNode].map(async ([node_id, group]) => {
-      const outcomes = await nodeOf(engine, node_id).cancelInvoices(group.map(({ payment_hash }) => payment_hash ?? ''));
+      const outcomes = await nodeOf(engine, node_id).cancelInvoices(
+        group.map(({ payment_hash }) => payment_hash ?? ''),
+      );
       await Promise.all(group.map((payment, index) => finish(engine, payment, outcomes[index] ?? 'unknown')));
     }),
   );
@@ -25,9 +27,17 @@ async function finish(engine: Engine, payment: Payment, outcome: string): Promis
   if (outcome === 'unknown') {
     await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.retry));
   } else if (outcome === 'cancelled') {
-    await attempt(engine, payment, engine.writer.advance(settleInternalCommand(refOf(payment), refOf(target))));
+    await attempt(
+      engine,
+      payment,
+      engine.writer.advance(settleInternalCommand(refOf(payment), refOf(target))),
+    );
   } else {
     const error = sendFailed('invalid_bolt11_invoice', 'the invoice was paid from outside first');
-    await attempt(engine, payment, engine.writer.advance(failInternalCommand(refOf(payment), refOf(target), error)));
+    await attempt(
+      engine,
+      payment,
+      engine.writer.advance(failInternalCommand(refOf(payment), refOf(target), error)),
+    );
   }
 }

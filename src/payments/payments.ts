@@ -8,7 +8,14 @@ import { createStep, PAUSE_MS, type Engine, type EngineConfig } from './engine.t
 import { generate } from './generate.ts';
 import { settleInside } from './inside.ts';
 import { createJobBoard, type Job } from './jobs.ts';
-import { COMPARE_FROM_START, compareInvoices, creditSettled, expire, rememberPaymentIndex, track } from './recover.ts';
+import {
+  COMPARE_FROM_START,
+  compareInvoices,
+  creditSettled,
+  expire,
+  rememberPaymentIndex,
+  track,
+} from './recover.ts';
 import { scanChain } from './scan.ts';
 import { readPayments } from './store.ts';
 import { isOnChain, refKey, type JobKind, type Payment, type PaymentRef } from './types.ts';
@@ -54,7 +61,9 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
   });
   const engine: Engine = { db, clock, log, config, nodes, writer, jobs };
   const steps = new Map([...nodes.keys()].map((id) => [id, nodeSteps(engine)]));
-  const scans = new Map([...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]));
+  const scans = new Map(
+    [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
+  );
 
   function enter(kind: JobKind, payment: Payment): void {
     const lane = steps.get(payment.node_id)?.[kind];
@@ -167,7 +176,11 @@ function createListeners(engine: Engine, scans: ReadonlyMap<string, () => Promis
   };
 }
 
-async function sendOfHash(engine: Engine, node_id: string, payment_hash: string): Promise<Payment | undefined> {
+async function sendOfHash(
+  engine: Engine,
+  node_id: string,
+  payment_hash: string,
+): Promise<Payment | undefined> {
   const [payment] = await engine.db.query<Payment>(
     `SELECT p.* FROM payment_keys k
      JOIN payments p ON p.organization_id = k.organization_id AND p.environment_id = k.environment_id
@@ -188,7 +201,10 @@ function nodeTimer(engine: Engine, scans: ReadonlyMap<string, () => Promise<void
     try {
       await rememberPaymentIndex(engine, node);
       await scans.get(node.id)?.();
-      positions.set(node.id, await compareInvoices(engine, node, positions.get(node.id) ?? COMPARE_FROM_START));
+      positions.set(
+        node.id,
+        await compareInvoices(engine, node, positions.get(node.id) ?? COMPARE_FROM_START),
+      );
     } catch (error) {
       engine.log.warn({ err: error, node_id: node.id }, 'node not compared, will be tried again');
     }

@@ -101,7 +101,11 @@ export function creditReceive(
 }
 
 /** An invoice of ours was settled at its node: credited once, whoever tells it and how often. */
-export function creditInvoiceCommand(receive: PaymentRef, node_id: string, settled: SettledInvoice): Command<Payment> {
+export function creditInvoiceCommand(
+  receive: PaymentRef,
+  node_id: string,
+  settled: SettledInvoice,
+): Command<Payment> {
   const ref = refOf(receive);
   const claim: KeyClaim = {
     ...ref,
@@ -117,7 +121,8 @@ export function creditInvoiceCommand(receive: PaymentRef, node_id: string, settl
     decide(work) {
       const payment = work.payment(ref);
       if (!payment) throw new Error(`receive ${ref.id} of a settled invoice is missing`);
-      if (!work.holdsClaim(claim)) throw new Superseded(`invoice ${settled.payment_hash} was credited before`);
+      if (!work.holdsClaim(claim))
+        throw new Superseded(`invoice ${settled.payment_hash} was credited before`);
       creditReceive(work, payment, settled.amount_msats, { node_id, kind: 'channels' }, (ledger_id) => ({
         type: 'lightning',
         preimage: settled.preimage,

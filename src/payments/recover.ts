@@ -19,9 +19,9 @@ export async function track(engine: Engine, payments: readonly Payment[]): Promi
   const outcomes = await node.lookupPayments(payments.map(({ payment_hash }) => payment_hash ?? ''));
   const missing = payments.filter((_payment, index) => outcomes[index]?.state === 'not_found');
   await Promise.all(
-    payments.map((payment, index) => {
+    payments.map(async (payment, index) => {
       const outcome = outcomes[index];
-      return outcome && outcome.state !== 'not_found' ? applyOutcome(engine, payment, outcome) : undefined;
+      if (outcome && outcome.state !== 'not_found') await applyOutcome(engine, payment, outcome);
     }),
   );
   if (missing.length > 0) await resend(engine, node, missing);
@@ -39,10 +39,19 @@ async function resend(engine: Engine, node: LightningNode, payments: readonly Pa
   );
   const index = await node.paymentIndex();
   if (index < (state?.payment_index ?? 0n)) {
-    const detail = { node_id: node.id, payment_index: index.toString(), stored: state?.payment_index.toString() };
+    const detail = {
+      node_id: node.id,
+      payment_index: index.toString(),
+      stored: state?.payment_index.toString(),
+    };
     await raiseAttention(
       engine.db,
-      payments.map((payment) => ({ ...refOf(payment), payment_id: payment.id, kind: 'lost_history', detail })),
+      payments.map((payment) => ({
+        ...refOf(payment),
+        payment_id: payment.id,
+        kind: 'lost_history',
+        detail,
+      })),
     );
     await engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.long));
     return;
@@ -76,18 +85,24 @@ export async function rememberPaymentIndex(engine: Engine, node: LightningNode):
 }
 
 /** Credits settled invoices; those that are no payment of ours are left to whoever made them. */
-export async function creditSettled(engine: Engine, node: LightningNode, settled: readonly SettledInvoice[]): Promise<void> {
+export async function creditSettled(
+  engine: Engine,
+  node: LightningNode,
+  settled: readonly SettledInvoice[],
+): Promise<void> {
   if (settled.length === 0) return;
   const targets = await findTargets(
     engine.db,
     settled.map(({ payment_hash }) => ({ kind: 'invoice' as const, key: payment_hash })),
   );
-  const byHash = new Map(targets.filter(({ node_id }) => node_id === node.id).map((target) => [target.key, target]));
+  const byHash = new Map(
+    targets.filter(({ node_id }) => node_id === node.id).map((target) => [target.key, target]),
+  );
   await Promise.all(
-    settled.map((invoice) => {
+    settled.map(async (invoice) => {
       const target = byHash.get(invoice.payment_hash);
-      if (!target) return undefined;
-      return attempt(engine, target, engine.writer.advance(creditInvoiceCommand(target, node.id, invoice)));
+      if (!target) return;
+      await attempt(engine, target, engine.writer.advance(creditInvoiceCommand(target, node.id, invoice)));
     }),
   );
 }
@@ -104,15 +119,23 @@ export async function expire(engine: Engine, payments: readonly Payment[]): Prom
   const end = (payment: Payment) =>
     attempt(engine, payment, engine.writer.advance(expireCommand(refOf(payment), again_at)));
   await Promise.all(payments.filter(({ payment_hash }) => payment_hash === null).map(end));
-  const invoiced = payments.filter(({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by === null);
+  const invoiced = payments.filter(
+    ({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by === null,
+  );
   const outcomes = await node.cancelInvoices(invoiced.map(({ payment_hash }) => payment_hash ?? ''));
   const of = (outcome: string) => invoiced.filter((_payment, index) => outcomes[index] === outcome);
   await Promise.all(of('cancelled').map(end));
   const settled = of('settled');
   if (settled.length > 0) {
-    await creditSettled(engine, node, await node.settledAmong(settled.map(({ payment_hash }) => payment_hash ?? '')));
+    await creditSettled(
+      engine,
+      node,
+      await node.settledAmong(settled.map(({ payment_hash }) => payment_hash ?? '')),
+    );
   }
-  const waiting = payments.filter(({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by !== null);
+  const waiting = payments.filter(
+    ({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by !== null,
+  );
   await Promise.all(
     [...of('accepted'), ...of('unknown'), ...waiting].map((payment) =>
       attempt(engine, payment, engine.writer.advance(postponeCommand(refOf(payment), again_at))),
@@ -130,7 +153,11 @@ export const COMPARE_FROM_START: PaymentRef = { organization_id: FIRST, environm
  * Compares one page of open receives with the node's list, so that a settlement that no subscription told
  * is found all the same. Answers where the next page starts.
  */
-export async function compareInvoices(engine: Engine, node: LightningNode, after: PaymentRef): Promise<PaymentRef> {
+export async function compareInvoices(
+  engine: Engine,
+  node: LightningNode,
+  after: PaymentRef,
+): Promise<PaymentRef> {
   const open = await engine.db.query<PaymentRef & { payment_hash: string | null }>(
     `SELECT j.organization_id, j.environment_id, j.payment_id AS id, p.payment_hash
      FROM jobs j

@@ -8,7 +8,9 @@ import { uuid, wireInteger } from '../core/schema.ts';
 
 const Amount = Type.Object({
   currency: Type.String({ pattern: '^(btc|usd|asset:[a-fA-F0-9]{66})$' }),
-  amount: wireInteger('int64', { description: 'In base units of the currency: msats, cents, asset base units' }),
+  amount: wireInteger('int64', {
+    description: 'In base units of the currency: msats, cents, asset base units',
+  }),
   unit: Type.Optional(Type.String({ description: 'Ignored; derived from the currency' })),
   negative: Type.Optional(Type.Boolean()),
 });

@@ -10,7 +10,11 @@ export type Verdict = { settled: { preimage: string; fee_msats: bigint } } | 'fa
  * Ends a dispatched Lightning send by an operator's word. Refuses a preimage that is not the payment's
  * and a fee above the cap. Throws with the reason; the payment then stays as it was.
  */
-export async function resolvePayment(engine: Pick<Engine, 'writer'>, ref: PaymentRef, verdict: Verdict): Promise<Payment> {
+export async function resolvePayment(
+  engine: Pick<Engine, 'writer'>,
+  ref: PaymentRef,
+  verdict: Verdict,
+): Promise<Payment> {
   if (verdict === 'failed') {
     const error = sendFailed('upstream_failure', 'ended by the operator');
     return engine.writer.advance(failSendCommand(ref, error, ['dispatched']));
@@ -24,7 +28,8 @@ export async function resolvePayment(engine: Pick<Engine, 'writer'>, ref: Paymen
     decide(work) {
       const payment = work.payment(ref);
       if (payment?.payment_hash !== hash) throw new Error('the preimage does not belong to this payment');
-      if (verdict.settled.fee_msats > (payment.max_fee ?? 0n)) throw new Error('the fee is above the payment’s cap');
+      if (verdict.settled.fee_msats > (payment.max_fee ?? 0n))
+        throw new Error('the fee is above the payment’s cap');
       return settle.decide(work);
     },
   });

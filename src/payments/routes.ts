@@ -32,7 +32,9 @@ const PATH = '/organizations/{organization_id}/environments/{environment_id}/pay
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
 
 const isReceiveBody = (body: unknown): boolean =>
-  typeof body === 'object' && body !== null && (body as { payment_kind?: unknown }).payment_kind !== undefined;
+  typeof body === 'object' &&
+  body !== null &&
+  (body as { payment_kind?: unknown }).payment_kind !== undefined;
 
 /** The four operations on payments of the contract. */
 export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
@@ -68,7 +70,9 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
       success: { status: 200, schema: { $ref: '#/components/schemas/Payments' } },
       errors: ERRORS,
       handler: async ({ caller, query }) =>
-        rawJson(pageJson(await listPayments(deps.db, deps.cursor_secret, caller, query as ListQuery, render))),
+        rawJson(
+          pageJson(await listPayments(deps.db, deps.cursor_secret, caller, query as ListQuery, render)),
+        ),
     }),
     defineRoute({
       method: 'GET',
@@ -118,7 +122,9 @@ const nullable = Type.Optional;
 const LIST_QUERY = Type.Object({
   offset: nullable(uint32({ deprecated: true, description: 'Replaced by cursors' })),
   limit: nullable(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
-  cursor: nullable(Type.String({ description: 'next_cursor of the page before, with the same filters and sort' })),
+  cursor: nullable(
+    Type.String({ description: 'next_cursor of the page before, with the same filters and sort' }),
+  ),
   pagination: nullable(Type.String({ enum: ['offset', 'cursor'] })),
   wallet_id: nullable(uuid()),
   line_of_credit_id: nullable(uuid()),
@@ -126,7 +132,9 @@ const LIST_QUERY = Type.Object({
   metadata: nullable(Type.Record(Type.String(), Type.String())),
   statuses: nullable(
     Type.Array(
-      Type.String({ enum: ['sending', 'receiving', 'approved', 'generating', 'expired', 'failed', 'completed'] }),
+      Type.String({
+        enum: ['sending', 'receiving', 'approved', 'generating', 'expired', 'failed', 'completed'],
+      }),
     ),
   ),
   sort_key: nullable(Type.String({ enum: ['created_at', 'updated_at'] })),
@@ -232,7 +240,9 @@ function createPayment({ clock, nodes, payments }: PaymentRouteDeps, reads: Read
   async function targetOf(draft: Draft, wallet: WalletFacts): Promise<Target | null> {
     if (draft.direction !== 'send') return null;
     const [kind, key] =
-      draft.payment_hash === null ? (['address', draft.address ?? ''] as const) : (['invoice', draft.payment_hash] as const);
+      draft.payment_hash === null
+        ? (['address', draft.address ?? ''] as const)
+        : (['invoice', draft.payment_hash] as const);
     const found = await reads.targets(kind, key);
     const own = nodes.get(wallet.node_id);
     return (

@@ -4,7 +4,14 @@ import { checkAddress } from '../lightning/address.ts';
 import { parseBip21, InvalidUri } from '../lightning/bip21.ts';
 import { decodeInvoice, InvalidInvoice, type DecodedInvoice } from '../lightning/bolt11.ts';
 import type { ChainParams } from '../lightning/node.ts';
-import { belowMinimum, givenAmount, givenMaxFee, type GivenAmount, type ReceiveBody, type SendBody } from './request.ts';
+import {
+  belowMinimum,
+  givenAmount,
+  givenMaxFee,
+  type GivenAmount,
+  type ReceiveBody,
+  type SendBody,
+} from './request.ts';
 import type { Kind } from './types.ts';
 
 /** What a request asks for once it is known to be sound; amounts in msats. */
@@ -20,7 +27,7 @@ export interface Draft {
   expiration: number | null;
 }
 
-export const DEFAULT_EXPIRATION_SECONDS = 3600;
+const DEFAULT_EXPIRATION_SECONDS = 3600;
 const MAX_EXPIRATION_SECONDS = 86_400;
 /** The most that a BOLT 11 `d` field holds: 1023 five-bit words. */
 const MAX_DESCRIPTION_BYTES = 639;
@@ -29,8 +36,10 @@ export const RECEIVE_DUST_MSATS = 294n * MSATS_PER_SAT;
 
 const DEFAULT_FEE_FLOOR_MSATS = { lightning: 1000n, onchain: 263_000n };
 
-const requiredField = (type: 'amount_required' | 'missing_payment_request' | 'missing_address', field: string) =>
-  new ApiError(type, `${field} is required`, { code: 'required', context: { field, required: true } });
+const requiredField = (
+  type: 'amount_required' | 'missing_payment_request' | 'missing_address',
+  field: string,
+) => new ApiError(type, `${field} is required`, { code: 'required', context: { field, required: true } });
 
 const featureDisabled = (feature: string): ApiError =>
   new ApiError('feature_flag_disabled', `the feature ${feature} is not enabled`, {
@@ -51,7 +60,8 @@ export function checkFeatures(features: ReadonlySet<string>, kind: string, flow_
 function checkAmount(field: string, given: GivenAmount): bigint {
   if (given.currency !== 'btc') throw new ApiError('invalid_currency', `${field}.currency must be btc`);
   if (given.value <= 0n) throw belowMinimum('invalid_amount', field, given, 1n);
-  if (given.value > MAX_BTC_MSATS) throw new ApiError('invalid_amount', `${field} is more than 21,000,000 BTC`);
+  if (given.value > MAX_BTC_MSATS)
+    throw new ApiError('invalid_amount', `${field} is more than 21,000,000 BTC`);
   return given.value;
 }
 
@@ -123,7 +133,8 @@ export function draftSend(body: SendBody, context: SendContext): Draft {
       context: { field: 'data.description', min_length: 1 },
     });
   }
-  if (body.type === 'bolt11') return draftInvoice(body, context, data.payment_request ?? '', givenAmount(data));
+  if (body.type === 'bolt11')
+    return draftInvoice(body, context, data.payment_request ?? '', givenAmount(data));
   if (body.type === 'onchain') {
     return draftAddress(body, context, data.address ?? '', givenAmount(data), data.description ?? null);
   }
@@ -132,7 +143,8 @@ export function draftSend(body: SendBody, context: SendContext): Draft {
 
 function draftBip21(body: SendBody, context: SendContext): Draft {
   const { data } = body;
-  if (data.address === undefined || data.address === '') throw requiredField('missing_address', 'data.address');
+  if (data.address === undefined || data.address === '')
+    throw requiredField('missing_address', 'data.address');
   if (data.payment_request === '') throw requiredField('missing_payment_request', 'data.payment_request');
   let uri: ReturnType<typeof parseBip21>;
   try {
@@ -172,16 +184,25 @@ function readInvoice(payment_request: string, { chain, now_ms }: SendContext): D
   return invoice;
 }
 
-function draftInvoice(body: SendBody, context: SendContext, payment_request: string, given: GivenAmount | null): Draft {
+function draftInvoice(
+  body: SendBody,
+  context: SendContext,
+  payment_request: string,
+  given: GivenAmount | null,
+): Draft {
   if (payment_request === '') throw requiredField('missing_payment_request', 'data.payment_request');
   const amount = given ? checkAmount('data.amount', given) : null;
   const invoice = readInvoice(payment_request, context);
   if (amount !== null && invoice.amount_msats !== null && amount !== invoice.amount_msats) {
-    throw new ApiError('amount_match_failed', `the invoice asks for ${invoice.amount_msats} msats, not ${amount}`);
+    throw new ApiError(
+      'amount_match_failed',
+      `the invoice asks for ${invoice.amount_msats} msats, not ${amount}`,
+    );
   }
   const principal = invoice.amount_msats ?? amount;
   if (principal === null) throw requiredField('amount_required', 'data.amount');
-  if (principal > MAX_BTC_MSATS) throw new ApiError('invalid_amount', 'the invoice asks for more than 21,000,000 BTC');
+  if (principal > MAX_BTC_MSATS)
+    throw new ApiError('invalid_amount', 'the invoice asks for more than 21,000,000 BTC');
   return {
     ...EMPTY,
     direction: 'send',
@@ -234,6 +255,7 @@ function maxFee(body: SendBody, amount: bigint, rail: keyof typeof DEFAULT_FEE_F
   if (!given) return maxOf(divideUp(amount, 100n), DEFAULT_FEE_FLOOR_MSATS[rail]);
   if (given.currency !== 'btc') throw new ApiError('invalid_currency', 'data.max_fee.currency must be btc');
   if (given.value < 0n) throw belowMinimum('invalid_max_fee', 'data.max_fee', given, 0n);
-  if (given.value > MAX_BTC_MSATS) throw new ApiError('invalid_amount', 'data.max_fee is more than 21,000,000 BTC');
+  if (given.value > MAX_BTC_MSATS)
+    throw new ApiError('invalid_amount', 'data.max_fee is more than 21,000,000 BTC');
   return given.value;
 }

@@ -1,6 +1,12 @@
 import { MSATS_PER_SAT } from '../core/money.ts';
 import type { ChainTransaction, LightningNode } from '../lightning/node.ts';
-import { chainReceiveCommand, chainSendCommand, outputCalls, type ChainView, type OutputNow } from './chain.ts';
+import {
+  chainReceiveCommand,
+  chainSendCommand,
+  outputCalls,
+  type ChainView,
+  type OutputNow,
+} from './chain.ts';
 import { attempt, type Engine } from './engine.ts';
 import { findTargets, findChainSends, watchedOutputs } from './store.ts';
 import { refKey, refOf, type PaymentRef, type SeenOutput } from './types.ts';
@@ -29,7 +35,10 @@ export async function scanChain(engine: Engine, node: LightningNode): Promise<vo
     required_confirmations,
     final_confirmations: FINAL_CONFIRMATIONS,
   };
-  await Promise.all([scanReceives(engine, view, watched, transactions), scanSends(engine, view, transactions)]);
+  await Promise.all([
+    scanReceives(engine, view, watched, transactions),
+    scanSends(engine, view, transactions),
+  ]);
   await engine.db.query(
     `INSERT INTO node_state (node_id, chain_height) VALUES ($1, $2)
      ON CONFLICT (node_id) DO UPDATE SET chain_height = excluded.chain_height
@@ -61,9 +70,14 @@ async function scanReceives(
   transactions: readonly ChainTransaction[],
 ): Promise<void> {
   const outputs = outputsNow(transactions);
-  const keys = [...new Set(outputs.map(({ address }) => address))].map((key) => ({ kind: 'address' as const, key }));
+  const keys = [...new Set(outputs.map(({ address }) => address))].map((key) => ({
+    kind: 'address' as const,
+    key,
+  }));
   const targets = keys.length > 0 ? await findTargets(engine.db, keys) : [];
-  const byAddress = new Map(targets.filter((target) => target.node_id === view.node_id).map((t) => [t.key, t]));
+  const byAddress = new Map(
+    targets.filter((target) => target.node_id === view.node_id).map((t) => [t.key, t]),
+  );
   const found = new Map<string, { ref: PaymentRef; now: OutputNow[] }>();
   for (const { organization_id, environment_id, payment_id } of watched) {
     const ref = { organization_id, environment_id, id: payment_id };
@@ -80,28 +94,30 @@ async function scanReceives(
     refKey({ organization_id, environment_id, id: payment_id }),
   );
   await Promise.all(
-    [...found].map(([key, { ref, now }]) => {
+    [...found].map(async ([key, { ref, now }]) => {
       const stored = new Map((known.get(key) ?? []).map((output) => [outputId(output), output]));
       const present = new Set(now.map(outputId));
       const calls =
         now.some((output) => outputCalls(view, stored.get(outputId(output)), output)) ||
         [...stored.keys()].some((id) => !present.has(id));
-      return calls
-        ? attempt(engine, ref, engine.writer.advance(chainReceiveCommand(ref, view, now)))
-        : undefined;
+      if (calls) await attempt(engine, ref, engine.writer.advance(chainReceiveCommand(ref, view, now)));
     }),
   );
 }
 
-async function scanSends(engine: Engine, view: ChainView, transactions: readonly ChainTransaction[]): Promise<void> {
+async function scanSends(
+  engine: Engine,
+  view: ChainView,
+  transactions: readonly ChainTransaction[],
+): Promise<void> {
   const byId = new Map(transactions.map((transaction) => [transaction.tx_id, transaction]));
   const sends = byId.size > 0 ? await findChainSends(engine.db, view.node_id, [...byId.keys()]) : [];
   await Promise.all(
-    sends.map((send) => {
+    sends.map(async (send) => {
       const seen = byId.get(send.tx_id);
       const confirmations = seen?.height === null || !seen ? 0 : view.tip_height - seen.height + 1;
-      if (!seen || (send.height === seen.height && confirmations < view.required_confirmations)) return undefined;
-      return attempt(engine, send, engine.writer.advance(chainSendCommand(refOf(send), view, seen)));
+      if (!seen || (send.height === seen.height && confirmations < view.required_confirmations)) return;
+      await attempt(engine, send, engine.writer.advance(chainSendCommand(refOf(send), view, seen)));
     }),
   );
 }

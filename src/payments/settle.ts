@@ -57,7 +57,12 @@ export const settleSendCommand = (
 });
 
 /** Takes principal, network fee and processing fee out of the hold of a send that leaves through its node. */
-export function captureSend(work: Work, payment: Payment, network_fee: bigint, kind: 'channels' | 'chain'): void {
+export function captureSend(
+  work: Work,
+  payment: Payment,
+  network_fee: bigint,
+  kind: 'channels' | 'chain',
+): void {
   payment.network_fee = network_fee;
   capture(
     work.posting,
@@ -102,7 +107,11 @@ export function failSend(work: Work, payment: Payment, error: PaymentError): voi
 }
 
 /** The `send_failed` error with the node's finer reason. */
-export const sendFailed = (code: string, detail: string, context?: Record<string, unknown>): PaymentError => ({
+export const sendFailed = (
+  code: string,
+  detail: string,
+  context?: Record<string, unknown>,
+): PaymentError => ({
   type: 'send_failed',
   code,
   detail,

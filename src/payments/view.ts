@@ -57,8 +57,7 @@ function sendData(payment: Payment): object {
   const amount = payment.amount ?? 0n;
   const max_fee = payment.max_fee ?? 0n;
   // An on-chain fee is fixed by the signed transaction; it counts as charged once it is captured.
-  const charged =
-    payment.state === 'completed' ? (payment.network_fee ?? 0n) + payment.processing_fee : null;
+  const charged = payment.state === 'completed' ? (payment.network_fee ?? 0n) + payment.processing_fee : null;
   const note = { bolt11: 'memo', onchain: 'label', bip21: 'description' }[payment.kind];
   return {
     ...(payment.kind === 'onchain' ? {} : { payment_request: payment.payment_request }),
@@ -123,7 +122,9 @@ export function paymentView(payment: Payment): object {
     currency: payment.currency,
     ...(payment.direction === 'receive'
       ? {
-          ...(payment.amount === null ? {} : { requested_amount: wireAmount(payment.currency, payment.amount) }),
+          ...(payment.amount === null
+            ? {}
+            : { requested_amount: wireAmount(payment.currency, payment.amount) }),
           type: payment.kind,
           data: receiveData(payment),
           status: STATUS[payment.state],

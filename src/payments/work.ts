@@ -1,5 +1,13 @@
 import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
-import { lockWallets, newPosting, peekWallets, post, type Posting, type WalletAccount, type WalletRef } from '../ledger/ledger.ts';
+import {
+  lockWallets,
+  newPosting,
+  peekWallets,
+  post,
+  type Posting,
+  type WalletAccount,
+  type WalletRef,
+} from '../ledger/ledger.ts';
 import { mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
 import { lockPayments, readOutputs, storedPayment, updatePayments } from './store.ts';

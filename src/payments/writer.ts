@@ -50,7 +50,9 @@ export function createWriter(options: WriterOptions): Writer {
       if (commands.length === 1 || (state === undefined && !(error instanceof BrokenRule))) throw error;
       const verdicts: Verdict<unknown>[] = [];
       for (const command of commands) {
-        verdicts.push(...(await run([command]).catch((fault: unknown) => [{ ok: false as const, error: fault }])));
+        verdicts.push(
+          ...(await run([command]).catch((fault: unknown) => [{ ok: false as const, error: fault }])),
+        );
       }
       return verdicts;
     }

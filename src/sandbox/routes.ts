@@ -39,7 +39,9 @@ const InvoiceBody = Type.Object({
   amount_msats: optionalAmount,
   description: Type.Optional(Type.String({ maxLength: 639 })),
   expiry: Type.Optional(uint32({ minimum: 1, maximum: 31_536_000, description: 'seconds, default 3600' })),
-  behavior: Type.Optional(Type.Union(['settle', 'fail', 'stuck', 'unknown'].map((name) => Type.Literal(name)))),
+  behavior: Type.Optional(
+    Type.Union(['settle', 'fail', 'stuck', 'unknown'].map((name) => Type.Literal(name))),
+  ),
   failure_code: Type.Optional(Type.String({ enum: FAILURES })),
   fee_msats: Type.Optional(wireInteger('u-int64', { minimum: 0 })),
   delay_ms: Type.Optional(uint32({ maximum: 3_600_000 })),
@@ -49,7 +51,9 @@ const PaymentBody = Type.Object({
   address: Type.Optional(Type.String()),
   uri: Type.Optional(Type.String()),
   amount_msats: optionalAmount,
-  parts: Type.Optional(uint32({ minimum: 1, maximum: 16, description: 'the payer splits; the sum is the same' })),
+  parts: Type.Optional(
+    uint32({ minimum: 1, maximum: 16, description: 'the payer splits; the sum is the same' }),
+  ),
 });
 const BlocksBody = Type.Object({ count: Type.Optional(uint32({ minimum: 1, maximum: 1000 })) });
 const ReorgBody = Type.Object({ depth: uint32({ minimum: 1, maximum: 100 }) });
@@ -62,7 +66,8 @@ const ReleaseBody = Type.Object({
 function checkAmount(given: WireInteger | undefined): bigint | null {
   if (given === undefined) return null;
   const amount = BigInt(given);
-  if (amount <= 0n || amount > MAX_BTC_MSATS) throw new ApiError('invalid_amount', 'amount_msats is out of range');
+  if (amount <= 0n || amount > MAX_BTC_MSATS)
+    throw new ApiError('invalid_amount', 'amount_msats is out of range');
   return amount;
 }
 
@@ -117,18 +122,23 @@ export function sandboxRoutes({ sandbox }: { sandbox: SandboxNode }): Route[] {
       'payments',
       'Pay an invoice, address or URI of this server from outside',
       PaymentBody,
-      answer(
-        { status: text, payment_hash: text, preimage: text, reason: text, tx_id: text, vout: integer },
-        ['status'],
-      ),
+      answer({ status: text, payment_hash: text, preimage: text, reason: text, tx_id: text, vout: integer }, [
+        'status',
+      ]),
       (body: PayFields) => payFromOutside(sandbox, body),
     ),
     route('addresses', 'A fresh address outside', Type.Object({}), answer({ address: text }), () =>
       Promise.resolve({ address: outside.address() }),
     ),
-    route('blocks', 'Mine blocks', BlocksBody, answer({ height: integer }), async (body: { count?: number }) => ({
-      height: await outside.mine(body.count ?? 1),
-    })),
+    route(
+      'blocks',
+      'Mine blocks',
+      BlocksBody,
+      answer({ height: integer }),
+      async (body: { count?: number }) => ({
+        height: await outside.mine(body.count ?? 1),
+      }),
+    ),
     route(
       'reorg',
       'Replace the last blocks by a longer branch without their transactions',
@@ -189,7 +199,10 @@ function readTarget(body: PayFields): { payment_request?: string; address?: stri
   if (body.uri === undefined) return { ...body, amount };
   try {
     const uri = parseBip21(body.uri);
-    return { ...uri, amount: amount ?? (uri.payment_request === undefined ? (uri.amount_msats ?? null) : null) };
+    return {
+      ...uri,
+      amount: amount ?? (uri.payment_request === undefined ? (uri.amount_msats ?? null) : null),
+    };
   } catch (error) {
     if (error instanceof InvalidUri) throw new ApiError('invalid_address', `uri: ${error.message}`);
     throw error;
@@ -211,7 +224,11 @@ async function payFromOutside(sandbox: SandboxNode, body: PayFields): Promise<ob
   return { status: 'broadcast', ...paid };
 }
 
-async function payInvoice(sandbox: SandboxNode, payment_request: string, amount: bigint | null): Promise<object> {
+async function payInvoice(
+  sandbox: SandboxNode,
+  payment_request: string,
+  amount: bigint | null,
+): Promise<object> {
   let invoice: ReturnType<typeof decodeInvoice>;
   try {
     invoice = decodeInvoice(payment_request);

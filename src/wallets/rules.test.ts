@@ -46,10 +46,13 @@ const refusal = (work: () => void): { type: string; context: unknown } => {
 };
 
 test('every field at fault is named at once', () => {
-  assert.deepEqual(refusal(() => checkRequest(wallet({ network: 'mainnet', limit: MAX_LIMIT + 1n }), nodes)), {
-    type: 'invalid_request',
-    context: { fields: ['network', 'limit'] },
-  });
+  assert.deepEqual(
+    refusal(() => checkRequest(wallet({ network: 'mainnet', limit: MAX_LIMIT + 1n }), nodes)),
+    {
+      type: 'invalid_request',
+      context: { fields: ['network', 'limit'] },
+    },
+  );
   assert.equal(refusal(() => checkRequest(wallet({ limit: MAX_LIMIT }), nodes)).type, 'accepted');
 });
 
@@ -75,16 +78,22 @@ test('a line takes wallets up to its limit and not one unit more', () => {
 
 test('a disabled line, a line of another network and one without its node refuse wallets', () => {
   const disabled = line({ disabled_at: '2026-01-01T00:00:00.000000Z' });
-  assert.deepEqual(refusal(() => checkLine(disabled, wallet(), nodes)), {
-    type: 'line_of_credit_disabled',
-    context: { line_of_credit_id: disabled.id },
-  });
+  assert.deepEqual(
+    refusal(() => checkLine(disabled, wallet(), nodes)),
+    {
+      type: 'line_of_credit_disabled',
+      context: { line_of_credit_id: disabled.id },
+    },
+  );
   const other = line({ network: 'testnet', node_id: 'lnd' });
   assert.equal(refusal(() => checkLine(other, wallet(), nodes)).type, 'line_of_credit_network_mismatch');
-  assert.deepEqual(refusal(() => checkLine(line({ node_id: 'gone' }), wallet(), nodes)), {
-    type: 'invalid_request',
-    context: { fields: ['network'] },
-  });
+  assert.deepEqual(
+    refusal(() => checkLine(line({ node_id: 'gone' }), wallet(), nodes)),
+    {
+      type: 'invalid_request',
+      context: { fields: ['network'] },
+    },
+  );
 });
 
 test('a wallet that has, owes, holds or awaits money is not empty', () => {
@@ -92,9 +101,12 @@ test('a wallet that has, owes, holds or awaits money is not empty', () => {
   const id = newId();
   assert.equal(refusal(() => checkEmpty(id, empty)).type, 'accepted');
   for (const rest of [{ total: 1n }, { total: -1n }, { held: 1n }, { open_receive: true }]) {
-    assert.deepEqual(refusal(() => checkEmpty(id, { ...empty, ...rest })), {
-      type: 'wallet_not_empty',
-      context: { wallet_id: id },
-    });
+    assert.deepEqual(
+      refusal(() => checkEmpty(id, { ...empty, ...rest })),
+      {
+        type: 'wallet_not_empty',
+        context: { wallet_id: id },
+      },
+    );
   }
 });
