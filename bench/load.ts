@@ -1,17 +1,26 @@
 import { Pool } from 'undici';
+import type { CpuSeconds } from './cpu.ts';
 
 export interface Load {
+  /** What all the processes have used so far. */
+  cpu(): CpuSeconds;
   /** One request on one of the connections; throws for an unexpected status. Answers the body's text. */
   call(method: 'GET' | 'POST', path: string, body?: unknown): Promise<string>;
   close(): Promise<void>;
 }
 
 /** A bounded set of keep-alive connections to the server under load. */
-export function openLoad(base_url: string, api_key: string, connections: number): Load {
+export function openLoad(
+  base_url: string,
+  api_key: string,
+  connections: number,
+  cpu: () => CpuSeconds,
+): Load {
   const url = new URL(base_url);
   const pool = new Pool(url.origin, { connections, pipelining: 1 });
   const prefix = url.pathname;
   return {
+    cpu,
     async call(method, path, body) {
       const response = await pool.request({
         method,
@@ -36,6 +45,8 @@ export interface Measure {
   per_second: number;
   p50_ms: number;
   p99_ms: number;
+  /** CPU time per operation, in microseconds. */
+  cpu_us: CpuSeconds;
 }
 
 /**
@@ -43,6 +54,7 @@ export interface Measure {
  * before the clock stops: what counts is what is finished, not what was accepted.
  */
 export async function measure<T>(
+  load: Load,
   items: readonly T[],
   callers: number,
   work: (item: T) => Promise<unknown>,
@@ -50,6 +62,7 @@ export async function measure<T>(
 ): Promise<Measure> {
   const latencies: number[] = [];
   let next = 0;
+  const used = load.cpu();
   const started = performance.now();
   const caller = async (): Promise<void> => {
     for (;;) {
@@ -64,6 +77,8 @@ export async function measure<T>(
   await Promise.all(Array.from({ length: callers }, caller));
   await until();
   const seconds = (performance.now() - started) / 1000;
+  const now = load.cpu();
+  const spent = (who: keyof CpuSeconds): number => ((now[who] - used[who]) * 1e6) / items.length;
   latencies.sort((a, b) => a - b);
   const at = (share: number): number =>
     latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? 0;
@@ -73,5 +88,6 @@ export async function measure<T>(
     per_second: items.length / seconds,
     p50_ms: at(0.5),
     p99_ms: at(0.99),
+    cpu_us: { server: spent('server'), database: spent('database'), client: spent('client') },
   };
 }

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { openLoad, type Measure } from './load.ts';
+import { readCpu } from './cpu.ts';
 import { everything, type Place } from './scenarios.ts';
 
 // npm run bench [-- --count N] [-- --stored N]: a server in a process of its own on the embedded PostgreSQL
@@ -25,7 +26,9 @@ const stored = option('stored', 1_000_000);
 const folder = mkdtempSync(join(tmpdir(), 'coulomb-bench-'));
 chmodSync(folder, 0o711);
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
-const profile = process.argv.includes('--profile') ? ['--cpu-prof', '--cpu-prof-dir', join(tmpdir(), 'coulomb-profile')] : [];
+const profile = process.argv.includes('--profile')
+  ? ['--cpu-prof', '--cpu-prof-dir', join(tmpdir(), 'coulomb-profile')]
+  : [];
 const server = spawn(process.execPath, [...profile, main, 'serve'], {
   env: { ...process.env, COULOMB_DATA_DIR: folder, COULOMB_PORT: '0', COULOMB_LOG_LEVEL: 'warn' },
   stdio: ['ignore', 'ignore', 'inherit'],
@@ -53,7 +56,14 @@ async function makeWallets(place: Place, environment: Record<string, string>, db
   for (let index = 0; index < WALLETS; index += 1) {
     const id = randomUUID();
     place.wallets.push(id);
-    const body = { id, environment_id, line_of_credit_id, name: `wallet ${index}`, network: environment['VOLTAGE_NETWORK'], limit: 0 };
+    const body = {
+      id,
+      environment_id,
+      line_of_credit_id,
+      name: `wallet ${index}`,
+      network: environment['VOLTAGE_NETWORK'],
+      limit: 0,
+    };
     await place.load.call('POST', `/organizations/${organization_id}/wallets`, body);
   }
   // Operator's capital for the sends, booked as a deposit books it.
@@ -83,7 +93,15 @@ async function seed(place: Place, db: pg.Client): Promise<void> {
   const step = 50_000;
   for (let done = 0; done < stored; done += step) {
     const rows = Math.min(step, stored - done);
-    await db.query(text, [organization_id, environment_id, line_of_credit_id, wallets, rows, 'sandbox', done]);
+    await db.query(text, [
+      organization_id,
+      environment_id,
+      line_of_credit_id,
+      wallets,
+      rows,
+      'sandbox',
+      done,
+    ]);
     say(`stored ${done + rows} payments`);
   }
   await db.query('VACUUM ANALYZE');
@@ -92,6 +110,8 @@ async function seed(place: Place, db: pg.Client): Promise<void> {
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const rate = (measure: Measure): string => Math.round(measure.per_second).toString();
+const cpuOf = ({ cpu_us }: Measure): string =>
+  [cpu_us.server, cpu_us.database, cpu_us.client].map((value) => Math.round(value)).join(' + ');
 const ms = (value: number): string => value.toFixed(1);
 
 function table(first: [string, Measure][], second: [string, Measure][]): string {
@@ -101,7 +121,7 @@ function table(first: [string, Measure][], second: [string, Measure][]): string 
     const end = big
       ? `${rate(big)} | ${ms(big.p50_ms)} | ${ms(big.p99_ms)} | ${(big.per_second / small.per_second).toFixed(2)}`
       : '| | |';
-    return `| ${name} | ${rate(small)} | ${ms(small.p50_ms)} | ${ms(small.p99_ms)} | ${end} |`;
+    return `| ${name} | ${rate(small)} | ${ms(small.p50_ms)} | ${ms(small.p99_ms)} | ${cpuOf(small)} | ${end} |`;
   });
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim();
   const [cpu] = cpus();
@@ -113,8 +133,8 @@ the cores; ${CONNECTIONS} connections; ${count} operations per scenario (receive
 A scenario ends when its last payment has ended, not when it was accepted; latency is that of the HTTP answer
 (receives paid: of the whole way).
 
-| scenario | per second | p50 ms | p99 ms | over ${stored} stored: per second | p50 ms | p99 ms | ratio |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| scenario | per second | p50 ms | p99 ms | CPU us: server + database + client | over ${stored} stored: per second | p50 ms | p99 ms | ratio |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 ${rows.join('\n')}
 `;
 }
@@ -123,9 +143,12 @@ try {
   const environment = await waitForServer();
   const db = new pg.Client({ connectionString: readEnv('postgres.env')['DATABASE_URL'] });
   await db.connect();
+  const postmaster = readFileSync(join(folder, 'postgres', 'postmaster.pid'), 'utf8').split('\n')[0] ?? '';
   const value = (name: string): string => environment[name] ?? '';
   const place: Place = {
-    load: openLoad(value('VOLTAGE_BASE_URL'), value('VOLTAGE_API_KEY'), CONNECTIONS),
+    load: openLoad(value('VOLTAGE_BASE_URL'), value('VOLTAGE_API_KEY'), CONNECTIONS, () =>
+      readCpu(server.pid ?? 0, postmaster),
+    ),
     organization_id: value('VOLTAGE_ORGANIZATION_ID'),
     environment_id: value('VOLTAGE_ENVIRONMENT_ID'),
     line_of_credit_id: value('VOLTAGE_LINE_OF_CREDIT_ID'),

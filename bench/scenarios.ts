@@ -55,6 +55,7 @@ const walletAt = (place: Place, index: number): string => place.wallets[index % 
 /** Receives: accepted, and counted once every one of them can be paid. */
 export function receivesMade(place: Place, count: number): Promise<Measure> {
   return measure(
+    place.load,
     times(count),
     CALLERS,
     (index) =>
@@ -65,7 +66,7 @@ export function receivesMade(place: Place, count: number): Promise<Measure> {
 
 /** Receives end to end: made, read until payable, paid from outside, credited. */
 export function receivesPaid(place: Place, count: number): Promise<Measure> {
-  return measure(times(count), CALLERS, async (index) => {
+  return measure(place.load, times(count), CALLERS, async (index) => {
     const payment_request = await makeInvoice(place, walletAt(place, index), 1000);
     await place.load.call('POST', `${environment(place)}/sandbox/payments`, { payment_request });
   });
@@ -82,9 +83,9 @@ async function makeInvoice(place: Place, wallet_id: string, amount: number): Pro
 }
 
 /** Makes `count` of something with all callers at once. */
-async function prepare<T>(count: number, make: (index: number) => Promise<T>): Promise<T[]> {
+async function prepare<T>(place: Place, count: number, make: (index: number) => Promise<T>): Promise<T[]> {
   const made: T[] = [];
-  await measure(times(count), CALLERS, async (index) => {
+  await measure(place.load, times(count), CALLERS, async (index) => {
     made[index] = await make(index);
   });
   return made;
@@ -96,8 +97,11 @@ export async function internalSends(
   count: number,
   from: (index: number) => string,
 ): Promise<Measure> {
-  const invoices = await prepare(count, (index) => makeInvoice(place, walletAt(place, index + 1), 1000));
+  const invoices = await prepare(place, count, (index) =>
+    makeInvoice(place, walletAt(place, index + 1), 1000),
+  );
   return measure(
+    place.load,
     times(count),
     CALLERS,
     (index) =>
@@ -108,13 +112,14 @@ export async function internalSends(
 
 /** Sends to invoices of the sandbox's outside node, counted once all of them ended. */
 export async function sandboxSends(place: Place, count: number): Promise<Measure> {
-  const invoices = await prepare(count, async () => {
+  const invoices = await prepare(place, count, async () => {
     const text = await place.load.call('POST', `${environment(place)}/sandbox/invoices`, {
       amount_msats: 1000,
     });
     return (JSON.parse(text) as { payment_request: string }).payment_request;
   });
   return measure(
+    place.load,
     times(count),
     CALLERS,
     (index) =>
@@ -135,7 +140,9 @@ export async function reads(place: Place, count: number): Promise<[string, Measu
   const wallet = (index: number) =>
     `/organizations/${place.organization_id}/wallets/${walletAt(place, index)}`;
   const get = (share: number, path: (index: number) => string) =>
-    measure(times(Math.ceil(count * share)), CALLERS, (index) => place.load.call('GET', path(index)));
+    measure(place.load, times(Math.ceil(count * share)), CALLERS, (index) =>
+      place.load.call('GET', path(index)),
+    );
   return [
     ['GET payment', await get(1, (index) => `${payments}/${ids[index % ids.length]}`)],
     ['GET wallet', await get(1, wallet)],

@@ -134,6 +134,17 @@ export function actor(server: TestServer) {
     async outsideInvoice(fields: object): Promise<{ payment_request: string; payment_hash: string }> {
       return sandbox('invoices', fields);
     },
+    /** Ends a stuck send; waits for its hand-over to the node, which may still be under way. */
+    async release(payment_hash: string, outcome: 'settle' | 'fail'): Promise<void> {
+      const give_up_at = Date.now() + WAIT_MS;
+      const body = { payment_hash, outcome };
+      for (;;) {
+        const answer = await server.client.request('POST', `${base}/sandbox/release`, { body });
+        if (answer.status === 200) return;
+        assert.ok(Date.now() < give_up_at, `${payment_hash} never came into flight`);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    },
     async wallet(id = wallet_id): Promise<WalletShown> {
       const answer = await server.client.request('GET', `/organizations/${organization_id}/wallets/${id}`);
       assert.equal(answer.status, 200, answer.text);

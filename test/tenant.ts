@@ -6,7 +6,7 @@ import type { Client, RequestOptions } from './client.ts';
 /** A client's requests with another key. */
 export const withKey = (client: Client, api_key: string): Client => ({
   request: (method, path, options: RequestOptions = {}) =>
-    client.request(method, path, { ...options, headers: { ...options.headers, 'x-api-key': api_key } }),
+    client.request(method, path, { ...options, headers: { 'x-api-key': api_key, ...options.headers } }),
 });
 
 /** One more environment of an organization; answers its id. */

@@ -27,11 +27,20 @@ export const uuid = (notes: Notes = {}): TUnsafe<string> =>
 export const dateTime = (notes: Notes = {}): TUnsafe<string> =>
   Type.Unsafe<string>({ type: 'string', format: 'date-time', ...notes });
 
-const DATE_TIME = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
+// What PostgreSQL takes too: no year 0, offsets below 16 hours.
+const DATE_TIME =
+  /^(?!0000)(\d{4}-\d{2}-)(\d{2})[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-](0\d|1[0-5]):[0-5]\d)$/;
+
+function isDateTime(text: string): boolean {
+  const [, month, day] = DATE_TIME.exec(text) ?? [];
+  if (month === undefined || Number.isNaN(Date.parse(text))) return false;
+  // February 30 parses as March 2.
+  return new Date(`${month}${day}T00:00:00Z`).getUTCDate() === Number(day);
+}
 
 const ajv = new Ajv2020({ strict: false, allErrors: true, ownProperties: true });
 ajv.addFormat('uuid', isUuid);
-ajv.addFormat('date-time', (text: string) => DATE_TIME.test(text) && !Number.isNaN(Date.parse(text)));
+ajv.addFormat('date-time', isDateTime);
 for (const format of ['int64', 'u-int64', 'u-int32', 'rate', 'binary']) ajv.addFormat(format, true);
 ajv.addKeyword({
   keyword: 'x-wire-integer',

@@ -1,6 +1,7 @@
 import { Type } from 'typebox';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
+import { requireFeature } from '../core/features.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { networkOf } from '../core/networks.ts';
 import { uuid, wireInteger } from '../core/schema.ts';
@@ -99,6 +100,7 @@ function updateRoute(db: Database): Route {
     success: { status: 202 },
     errors: { ...ERRORS, ...NOT_FOUND },
     handler: async ({ caller, params, body }) => {
+      requireFeature(caller.features, 'payments');
       const { line_id } = params;
       const { limit, disable } = body;
       await db.transaction(async (sql) => {

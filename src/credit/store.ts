@@ -84,11 +84,12 @@ export async function readLine(
   const [line] = await sql.query<LineOfCredit>(
     `SELECT ${COLUMNS} FROM lines_of_credit WHERE organization_id = $1 AND id = $2 AND environment_id = $3`,
     [scope.organization_id, id, scope.environment_id],
+    'read line',
   );
   return line ?? null;
 }
 
-/** The lines of an environment, oldest first. */
+/** The lines of an environment, newest first. */
 export const readLines = (
   sql: Sql,
   scope: { organization_id: string; environment_id: string },
@@ -98,6 +99,7 @@ export const readLines = (
     `SELECT ${COLUMNS} FROM lines_of_credit
      WHERE organization_id = $1 AND environment_id = $2 AND ($3::text IS NULL OR network = $3)
        AND ($4 OR disabled_at IS NULL)
-     ORDER BY created_at, id`,
+     ORDER BY created_at DESC, id DESC`,
     [scope.organization_id, scope.environment_id, filter.network, filter.include_disabled],
+    'read lines',
   );

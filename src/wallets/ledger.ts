@@ -46,13 +46,14 @@ export async function readLedger(
   add('from', 'effective_time >=', query.start_date);
   add('until', 'effective_time <=', query.end_date);
   const where = terms.join(' AND ');
-  const counting = sql.query<{ total: bigint }>(
-    `SELECT count(*) AS total FROM ledger_events WHERE ${where}`,
-    values,
-    `ledger total ${shape}`,
-  );
-  const events = query.limit === 0 ? [] : await readPage(sql, query, where, values, shape);
-  const [count] = await counting;
+  const [[count], events] = await Promise.all([
+    sql.query<{ total: bigint }>(
+      `SELECT count(*) AS total FROM ledger_events WHERE ${where}`,
+      values,
+      `ledger total ${shape}`,
+    ),
+    query.limit === 0 ? [] : readPage(sql, query, where, values, shape),
+  ]);
   return { events, total: count?.total ?? 0n };
 }
 
