@@ -202,8 +202,6 @@ CREATE TABLE payments (
   description text,
   expiration integer,
   expires_at timestamptz,
-  -- A receive that an internal send is settling: that send's id. Cleared when the send fails.
-  claimed_by uuid,
   -- The receive that an internal send pays: its organization, environment and id.
   target jsonb,
   -- Outflows of a send, receipts of a receive, as the contract shows them.
@@ -215,9 +213,9 @@ CREATE TABLE payments (
   created_at timestamptz NOT NULL,
   updated_at timestamptz NOT NULL,
   PRIMARY KEY (organization_id, environment_id, id)
-) WITH (fillfactor = 85);
+) WITH (fillfactor = 60);
+-- No index names a column that changes: an update of a payment stays within its page (heap-only).
 CREATE INDEX payments_by_created ON payments (organization_id, environment_id, created_at, id);
-CREATE INDEX payments_by_updated ON payments (organization_id, environment_id, updated_at, id);
 CREATE INDEX payments_of_wallet ON payments (organization_id, wallet_id, created_at, id);
 CREATE INDEX payments_by_metadata ON payments USING gin (metadata jsonb_path_ops) WHERE metadata IS NOT NULL;
 
@@ -231,6 +229,8 @@ CREATE TABLE payment_history (
   at timestamptz NOT NULL,
   PRIMARY KEY (organization_id, environment_id, payment_id, position)
 );
+-- A payment's updated_at is the time of its last event: lists sorted by it walk this index.
+CREATE INDEX payment_history_by_time ON payment_history (organization_id, environment_id, at, payment_id);
 CREATE TRIGGER payment_history_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON payment_history
   FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 

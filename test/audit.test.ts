@@ -75,8 +75,7 @@ const HOLD_OWNER =
 const ALLOCATED = 'what a line of credit allocated is the sum of the limits of its live wallets';
 const AGREE = 'a wallet, its account and its line agree';
 const ROLLUPS = 'rollups are the sum of the transfers before their horizon';
-const POSITIONS = 'positions of a history run from 1 without gaps';
-const STORY = 'a history tells one of the stories that lead to the state, and ends once';
+const HISTORY = 'a history has no gaps and tells one of the stories that lead to the state, with one end';
 const CREDITED = 'a receive was credited what its ledger events say, and is completed when that is enough';
 const CAPTURED = 'a send was captured once if it completed, never otherwise, and within its fee cap';
 const RECEIPTS = 'every credit has its receipt, and every one from outside a key that nothing else has';
@@ -180,28 +179,28 @@ const cases: [what: string, expected: string, statements: () => string[]][] = [
   ['a rollup of entries that are gone', ROLLUPS, () => ['DELETE FROM transfers']],
   [
     'a gap in a history',
-    POSITIONS,
+    HISTORY,
     () => [`DELETE FROM payment_history WHERE payment_id = '${ids.sent}' AND position = 2`],
   ],
   [
     'a history cut short',
-    POSITIONS,
+    HISTORY,
     () => [`UPDATE payments SET last_position = last_position + 1 WHERE id = '${ids.sent}'`],
   ],
   [
     'a payment without a history',
-    POSITIONS,
+    HISTORY,
     () => [`DELETE FROM payment_history WHERE payment_id = '${ids.open}'`],
   ],
-  ['a history without a payment', POSITIONS, () => [`DELETE FROM payments WHERE id = '${ids.failed}'`]],
+  ['a history without a payment', HISTORY, () => [`DELETE FROM payments WHERE id = '${ids.failed}'`]],
   [
     'a settled send that turned failed',
-    STORY,
+    HISTORY,
     () => [`UPDATE payments SET state = 'failed' WHERE id = '${ids.sent}'`],
   ],
   [
     'a payment that ended twice',
-    STORY,
+    HISTORY,
     () => [
       `INSERT INTO payment_history SELECT organization_id, environment_id, payment_id, position + 1, 'failed', 'x', at
        FROM payment_history WHERE payment_id = '${ids.sent}' AND event_type = 'completed'`,
@@ -210,7 +209,7 @@ const cases: [what: string, expected: string, statements: () => string[]][] = [
   ],
   [
     'a state that nobody declared',
-    STORY,
+    HISTORY,
     () => [`UPDATE payments SET state = 'odd' WHERE id = '${ids.failed}'`],
   ],
   ['a receive credited twice', CREDITED, () => [repeat('credited', ids.received, 'credited')]],
@@ -288,6 +287,18 @@ for (const [what, expected, statements] of cases) {
     assert.ok(failed.includes(expected), `noticed only: ${failed.join('; ') || 'nothing'}`);
   });
 }
+
+test('a history longer than usual is read in order', async () => {
+  const prolong = (last: string) => [
+    `INSERT INTO payment_history SELECT organization_id, environment_id, id, last_position + n,
+       CASE WHEN n = 20 THEN '${last}' ELSE 'partially_received' END, NULL, now()
+     FROM payments, generate_series(1, 20) n WHERE id = '${ids.received}'`,
+    `UPDATE payments SET last_position = last_position + 20 WHERE id = '${ids.received}'`,
+  ];
+  assert.deepEqual(await noticed(run(...prolong('partially_received'))), []);
+  assert.deepEqual(await noticed(run(...prolong('completed'))), [HISTORY]);
+  assert.deepEqual(await noticed(run(...prolong('unheard_of'))), [HISTORY]);
+});
 
 test('every check is shown to fail', async () => {
   const all = (await server.db.transaction(auditOn)).map(({ check }) => check);

@@ -114,7 +114,8 @@ test('an internal payment is classified as short_circuit on both sides', async (
   await me.send({ payment_request: receive.data.payment_request }, { wallet_id: payer });
   for (const id of [payer, payee]) {
     const [event] = (await page(id)).items;
-    const { processing_fee } = event?.payment_breakdown as {
+    assert.ok(event?.payment_breakdown);
+    const { processing_fee } = event.payment_breakdown as {
       processing_fee: { payment_classification: object };
     };
     assert.deepEqual(processing_fee.payment_classification, { kind: 'bolt11', route: 'short_circuit' });

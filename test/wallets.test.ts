@@ -230,7 +230,7 @@ test('the first wallet of a staging environment brings its line, and only the fi
   // Two at once with lines of their own: one line is brought, the other is unknown.
   const second = bodyOf({ environment_id, line_of_credit_id: randomUUID(), limit: 2_000_000_000 });
   const answers = await Promise.all([create(first, client), create(second, client)]);
-  assert.deepEqual(answers.map(({ status }) => status).sort(), [202, 400]);
+  assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([202, 400]));
   const won = answers[0]?.status === 202 ? first : second;
   const lines = await client.request('GET', `/organizations/${organization_id}/lines_of_credit/summaries`);
   const [line] = lines.body as Record<string, unknown>[];

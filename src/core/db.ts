@@ -66,6 +66,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     options: `-c TimeZone=UTC -c statement_timeout=${options.statement_timeout_ms} -c idle_in_transaction_session_timeout=${options.idle_in_transaction_timeout_ms} ${planner}`,
     application_name: 'coulomb',
     keepAlive: true,
+    // Queries that are issued together go out together and run in that order: a batch waits for a few round
+    // trips instead of a dozen.
+    pipeline: true,
   };
   const pool = new pg.Pool({ ...session, max: options.max_connections, idleTimeoutMillis: 60_000 });
   // An idle connection that breaks is replaced by the pool; without a listener it would end the process.
@@ -77,8 +80,15 @@ export function openDatabase(options: DatabaseOptions): Database {
     const onError = (error: Error) => (broken = error);
     client.on('error', onError);
     try {
-      await client.query('BEGIN');
-      const result = await work({ query: (text, values, name) => run(client, text, values, name) });
+      const begun = client.query('BEGIN');
+      begun.catch(() => {});
+      const result = await work({
+        query: async (text, values, name) => {
+          const [rows] = await Promise.all([run(client, text, values, name), begun]);
+          return rows as never;
+        },
+      });
+      await begun;
       await client.query('COMMIT');
       return result;
     } catch (error) {

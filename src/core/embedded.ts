@@ -37,12 +37,11 @@ const SETTINGS = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
   max_connections: '200',
-  shared_buffers: '256MB',
+  shared_buffers: '512MB',
   // Fewer full-page images; durability stays PostgreSQL's default (fsync and synchronous_commit on).
   max_wal_size: '4GB',
   checkpoint_timeout: '15min',
   wal_compression: 'pglz',
-  autovacuum_naptime: '10s',
   timezone: 'UTC',
   log_timezone: 'UTC',
 };

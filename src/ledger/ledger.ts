@@ -245,33 +245,41 @@ export const lockWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<Walle
 export const peekWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<WalletAccount[]> =>
   sql.query<WalletAccount>(readWallets(''), [rowsParameter(refs)], 'peek wallets');
 
+async function postBalances(sql: Sql, posting: Posting): Promise<void> {
+  if (posting.touched.size === 0) return;
+  const balances = [...posting.touched].map(([account, at]) => ({
+    organization_id: account.organization_id,
+    id: account.id,
+    total: account.total,
+    held: account.held,
+    updated_at: at,
+  }));
+  await sql.query(
+    `UPDATE accounts a SET total = r.total, held = r.held, updated_at = r.updated_at
+     FROM json_to_recordset($1) AS r(organization_id uuid, id uuid, total bigint, held bigint, updated_at timestamptz)
+     WHERE a.organization_id = r.organization_id AND a.id = r.id`,
+    [rowsParameter(balances)],
+    'post balances',
+  );
+}
+
+async function endHolds(sql: Sql, holds: readonly object[]): Promise<void> {
+  if (holds.length === 0) return;
+  await sql.query(
+    `DELETE FROM holds h USING json_to_recordset($1) AS r(organization_id uuid, wallet_id uuid, id uuid)
+     WHERE h.organization_id = r.organization_id AND h.wallet_id = r.wallet_id AND h.id = r.id`,
+    [rowsParameter(holds)],
+    'end holds',
+  );
+}
+
 /** Writes all of a posting with one statement per table. Call inside the transaction that locked the wallets. */
 export async function post(sql: Sql, posting: Posting): Promise<void> {
-  if (posting.touched.size > 0) {
-    const balances = [...posting.touched].map(([account, at]) => ({
-      organization_id: account.organization_id,
-      id: account.id,
-      total: account.total,
-      held: account.held,
-      updated_at: at,
-    }));
-    await sql.query(
-      `UPDATE accounts a SET total = r.total, held = r.held, updated_at = r.updated_at
-       FROM json_to_recordset($1) AS r(organization_id uuid, id uuid, total bigint, held bigint, updated_at timestamptz)
-       WHERE a.organization_id = r.organization_id AND a.id = r.id`,
-      [rowsParameter(balances)],
-      'post balances',
-    );
-  }
-  await insertRows(sql, 'transfers', posting.transfers);
-  await insertRows(sql, 'ledger_events', posting.events);
-  await insertRows(sql, 'holds', posting.holds);
-  if (posting.ended_holds.length > 0) {
-    await sql.query(
-      `DELETE FROM holds h USING json_to_recordset($1) AS r(organization_id uuid, wallet_id uuid, id uuid)
-       WHERE h.organization_id = r.organization_id AND h.wallet_id = r.wallet_id AND h.id = r.id`,
-      [rowsParameter(posting.ended_holds)],
-      'end holds',
-    );
-  }
+  await Promise.all([
+    postBalances(sql, posting),
+    insertRows(sql, 'transfers', posting.transfers),
+    insertRows(sql, 'ledger_events', posting.events),
+    insertRows(sql, 'holds', posting.holds),
+    endHolds(sql, posting.ended_holds),
+  ]);
 }

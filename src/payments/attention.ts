@@ -5,6 +5,7 @@ export type AttentionKind = 'lost_history' | 'frozen' | 'unknown_settlement' | '
 
 /** Raises items; one that is open already stays as it is. */
 export async function raiseAttention(sql: Sql, rows: readonly object[]): Promise<void> {
+  if (rows.length === 0) return;
   await sql.query(
     `INSERT INTO attention (organization_id, environment_id, payment_id, kind, detail)
      SELECT organization_id, environment_id, payment_id, kind, detail

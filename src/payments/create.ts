@@ -51,7 +51,8 @@ export function createCommand(request: NewPayment): Command<Payment> {
   const sending = draft.direction === 'send';
   const claim: KeyClaim | null =
     sending && draft.payment_hash !== null
-      ? { ...ref, node_id: wallet.node_id, kind: 'send', key: draft.payment_hash }
+      ? // The hash is in use at the node where the money would arrive: inside, that of the receive.
+        { ...ref, node_id: request.target?.node_id ?? wallet.node_id, kind: 'send', key: draft.payment_hash }
       : null;
   return {
     payments: request.target ? [ref, request.target] : [ref],
@@ -110,7 +111,6 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     description: draft.description,
     expiration: draft.expiration,
     expires_at: draft.expiration === null ? null : timeText(request.now_ms + draft.expiration * 1000),
-    claimed_by: null,
     target: request.target && {
       organization_id: request.target.organization_id,
       environment_id: request.target.environment_id,
@@ -155,20 +155,15 @@ function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target:
     work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
     return;
   }
-  // Paid inside. An invoice is claimed first and cancelled at its node before it settles (semantics.md
-  // section 3); an address stays payable, so nothing needs to be cancelled.
+  // Paid inside: the key of its hash is the claim on the receive's invoice, which is cancelled at its node
+  // before anything settles (semantics.md section 3). An address stays payable: nothing needs to be cancelled.
   payment.state = 'claiming';
-  if (claim) {
-    receive.claimed_by = payment.id;
-    work.touch(receive);
-  }
   work.job(payment, { kind: 'internal', run_at: payment.created_at, mine: true });
 }
 
 function isPayable(receive: Payment, send: Payment): boolean {
   return (
     receive.state === 'receiving' &&
-    receive.claimed_by === null &&
     receive.payment_hash === send.payment_hash &&
     receive.expires_at !== null &&
     receive.expires_at > send.created_at &&

@@ -1,6 +1,6 @@
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
-import { failInternalCommand, settleInternalCommand } from './internal.ts';
-import { sendFailed } from './settle.ts';
+import { settleInternalCommand } from './internal.ts';
+import { failSendCommand, sendFailed } from './settle.ts';
 import { isOnChain, refOf, type Payment } from './types.ts';
 
 /**
@@ -37,7 +37,7 @@ async function finish(engine: Engine, payment: Payment, outcome: string): Promis
     await attempt(
       engine,
       payment,
-      engine.writer.advance(failInternalCommand(refOf(payment), refOf(target), error)),
+      engine.writer.advance(failSendCommand(refOf(payment), error, ['claiming'])),
     );
   }
 }

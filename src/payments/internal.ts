@@ -1,7 +1,7 @@
 import { capture } from '../ledger/ledger.ts';
 import { creditReceive } from './receive.ts';
-import { expectState, failSend, fundsOf } from './settle.ts';
-import { type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { expectState, fundsOf } from './settle.ts';
+import type { Payment, PaymentRef } from './types.ts';
 import type { Command } from './work.ts';
 
 /**
@@ -32,7 +32,6 @@ export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Co
     payment.receipts = [shortcircuit(amount, target.id, funds.hold_id)];
     work.move(payment, 'completed', 'completed');
     work.job(payment, null);
-    if (target.claimed_by === payment.id) target.claimed_by = null;
     creditReceive(
       work,
       target,
@@ -51,24 +50,4 @@ const shortcircuit = (amount: bigint, offset_payment_id: string, ledger_id: stri
   amount_msats: amount.toString(),
   offset_payment_id,
   ledger_id,
-});
-
-/** An outside payer was first: the internal payment ends, its claim is lifted and its hold freed. */
-export const failInternalCommand = (
-  send: PaymentRef,
-  receive: PaymentRef,
-  error: PaymentError,
-): Command<Payment> => ({
-  payments: [send, receive],
-  moves_money: true,
-  decide(work) {
-    const payment = expectState(work, send, ['claiming']);
-    const target = work.payment(receive);
-    if (target?.claimed_by === payment.id) {
-      target.claimed_by = null;
-      work.touch(target);
-    }
-    failSend(work, payment, error);
-    return payment;
-  },
 });

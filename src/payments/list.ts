@@ -90,6 +90,16 @@ function boundTo(scope: Scope, query: ListQuery, sort: { key: string; order: str
   ]);
 }
 
+// A payment was updated when its last event happened, and events are indexed by their time.
+const SOURCE = {
+  created_at: 'payments p',
+  updated_at: `payment_history h JOIN payments p ON p.organization_id = h.organization_id
+    AND p.environment_id = h.environment_id AND p.id = h.payment_id AND p.last_position = h.position
+    AND h.organization_id = $1 AND h.environment_id = $2`,
+};
+const ID = { created_at: 'p.id', updated_at: 'h.payment_id' };
+const COLUMN = { created_at: 'p.created_at', updated_at: 'h.at' };
+
 /** One page of payments, in either pagination; items are rendered JSON. Throws `invalid_cursor`. */
 export async function listPayments(
   sql: Sql,
@@ -99,7 +109,8 @@ export async function listPayments(
   render: Renderer,
 ): Promise<Page> {
   const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
-  const sort = { key: query.sort_key ?? 'created_at', order: query.sort_order ?? 'DESC' };
+  const sort = { key: query.sort_key ?? 'created_at', order: query.sort_order ?? 'DESC' } as const;
+  const column = COLUMN[sort.key];
   const where = whereOf(scope, query);
   const by_cursor = query.cursor !== undefined || query.pagination === 'cursor';
   const bound_to = boundTo(scope, query, sort);
@@ -108,12 +119,12 @@ export async function listPayments(
     const position = readCursor(secret, bound_to, query.cursor);
     const compare = sort.order === 'ASC' ? '>' : '<';
     const n = where.values.push(position.value, position.id);
-    where.text += ` AND (p.${sort.key}, p.id) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
+    where.text += ` AND (${column}, ${ID[sort.key]}) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
   }
   const read = limit === 0 ? 0 : limit + 1;
   const rows = await sql.query<RowVersion>(
-    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM payments p
-     WHERE ${where.text} ORDER BY p.${sort.key} ${sort.order}, p.id ${sort.order} LIMIT ${read} OFFSET ${offset}`,
+    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM ${SOURCE[sort.key]}
+     WHERE ${where.text} ORDER BY ${column} ${sort.order}, ${ID[sort.key]} ${sort.order} LIMIT ${read} OFFSET ${offset}`,
     where.values,
   );
   const shown = rows.slice(0, limit);

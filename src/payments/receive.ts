@@ -45,16 +45,14 @@ export const failReceiveCommand = (ref: PaymentRef, error: PaymentError): Comman
   },
 });
 
-/** receiving -> expired, unless something is on its way: an unconfirmed output or an internal send that claimed it. */
+/** receiving -> expired, unless something is on its way: an unconfirmed output. */
 export const expireCommand = (ref: PaymentRef, look_again_at: string): Command<boolean> => ({
   payments: [ref],
   moves_money: false,
   outputs: true,
   decide(work) {
     const payment = expectState(work, ref, ['receiving']);
-    const awaited =
-      payment.claimed_by !== null ||
-      work.outputs.some((output) => output.payment_id === ref.id && output.state === 'seen');
+    const awaited = work.outputs.some(({ payment_id, state }) => payment_id === ref.id && state === 'seen');
     if (awaited) {
       work.job(payment, { kind: 'expire', run_at: look_again_at, mine: false });
       return false;

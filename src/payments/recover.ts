@@ -119,9 +119,7 @@ export async function expire(engine: Engine, payments: readonly Payment[]): Prom
   const end = (payment: Payment) =>
     attempt(engine, payment, engine.writer.advance(expireCommand(refOf(payment), again_at)));
   await Promise.all(payments.filter(({ payment_hash }) => payment_hash === null).map(end));
-  const invoiced = payments.filter(
-    ({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by === null,
-  );
+  const invoiced = payments.filter(({ payment_hash }) => payment_hash !== null);
   const outcomes = await node.cancelInvoices(invoiced.map(({ payment_hash }) => payment_hash ?? ''));
   const of = (outcome: string) => invoiced.filter((_payment, index) => outcomes[index] === outcome);
   await Promise.all(of('cancelled').map(end));
@@ -133,11 +131,8 @@ export async function expire(engine: Engine, payments: readonly Payment[]): Prom
       await node.settledAmong(settled.map(({ payment_hash }) => payment_hash ?? '')),
     );
   }
-  const waiting = payments.filter(
-    ({ payment_hash, claimed_by }) => payment_hash !== null && claimed_by !== null,
-  );
   await Promise.all(
-    [...of('accepted'), ...of('unknown'), ...waiting].map((payment) =>
+    [...of('accepted'), ...of('unknown')].map((payment) =>
       attempt(engine, payment, engine.writer.advance(postponeCommand(refOf(payment), again_at))),
     ),
   );

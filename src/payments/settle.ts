@@ -77,7 +77,7 @@ export function captureSend(
 /** The key that a send holds while it is in flight or settled; given back when it failed. */
 const sendClaim = (payment: Payment) => ({
   ...refOf(payment),
-  node_id: payment.node_id,
+  node_id: payment.target?.node_id ?? payment.node_id,
   kind: 'send' as const,
   key: payment.payment_hash ?? '',
 });

@@ -22,11 +22,9 @@ export const readPayments = (sql: Sql, refs: readonly PaymentRef[]): Promise<Pay
     'read payments',
   );
 
-/** jsonb columns travel as JSON inside the JSON of the rows; everything else as it is. */
-export const storedPayment = (payment: Payment): object => payment;
-
 /** Writes what may change of payments: who, how much was asked and when it was made never does. */
 export async function updatePayments(sql: Sql, payments: readonly Payment[]): Promise<void> {
+  if (payments.length === 0) return;
   const rows = payments.map((payment) => ({
     organization_id: payment.organization_id,
     environment_id: payment.environment_id,
@@ -38,7 +36,6 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     payment_hash: payment.payment_hash,
     payment_request: payment.payment_request,
     address: payment.address,
-    claimed_by: payment.claimed_by,
     receipts: payment.receipts,
     frozen: payment.frozen,
     error: payment.error,
@@ -48,7 +45,7 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
   await sql.query(
     `UPDATE payments p SET state = r.state, network_fee = r.network_fee, credited = r.credited, hold_id = r.hold_id,
        payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
-       claimed_by = r.claimed_by, receipts = r.receipts, frozen = r.frozen, error = r.error,
+       receipts = r.receipts, frozen = r.frozen, error = r.error,
        last_position = r.last_position, updated_at = r.updated_at
      FROM json_populate_recordset(NULL::payments, $1) r
      WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,

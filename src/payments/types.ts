@@ -62,7 +62,6 @@ export interface Payment extends PaymentRef {
   description: string | null;
   expiration: number | null;
   expires_at: string | null;
-  claimed_by: string | null;
   target: (PaymentRef & { node_id: string }) | null;
   receipts: Receipt[];
   frozen: Frozen[] | null;

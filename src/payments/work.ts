@@ -1,4 +1,4 @@
-import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
+import { insertRows, type Sql } from '../core/db.ts';
 import {
   lockWallets,
   newPosting,
@@ -10,7 +10,8 @@ import {
 } from '../ledger/ledger.ts';
 import { mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
-import { lockPayments, readOutputs, storedPayment, updatePayments } from './store.ts';
+import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
+import { lockPayments, readOutputs, updatePayments } from './store.ts';
 import {
   refKey,
   type ChainSend,
@@ -94,11 +95,23 @@ export class Work {
       commands.flatMap((command) => command.payments),
       refKey,
     );
-    for (const payment of refs.length > 0 ? await lockPayments(sql, refs) : []) {
-      this.#payments.set(refKey(payment), payment);
-    }
-    await this.#loadWallets(sql, commands);
-    await this.#takeClaims(sql, commands);
+    const payments = this.#loadPayments(sql, refs);
+    // Issued together, run in this order. Whose wallet a payment moves is known once it is read.
+    if (commands.some((command) => command.moves_money)) await payments;
+    await Promise.all([
+      payments,
+      this.#loadWallets(sql, commands),
+      this.#takeClaims(sql, commands),
+      this.#loadOutputs(sql, commands),
+    ]);
+  }
+
+  async #loadPayments(sql: Sql, refs: readonly PaymentRef[]): Promise<void> {
+    if (refs.length === 0) return;
+    for (const payment of await lockPayments(sql, refs)) this.#payments.set(refKey(payment), payment);
+  }
+
+  async #loadOutputs(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
     const watched = commands.filter((command) => command.outputs).flatMap((command) => command.payments);
     if (watched.length > 0) this.outputs.push(...(await readOutputs(sql, byKey(watched, refKey))));
   }
@@ -112,16 +125,16 @@ export class Work {
       }),
     ]);
     const locked = byKey(wanted, walletKey);
-    if (locked.length > 0) {
-      for (const account of await lockWallets(sql, locked)) this.#wallets.set(walletKey(account), account);
-    }
     const peeks = byKey(
       commands.flatMap((command) => command.peeks ?? []),
       walletKey,
     );
-    if (peeks.length > 0) {
-      for (const account of await peekWallets(sql, peeks)) this.#peeks.set(walletKey(account), account);
-    }
+    const [wallets, seen] = await Promise.all([
+      locked.length > 0 ? lockWallets(sql, locked) : [],
+      peeks.length > 0 ? peekWallets(sql, peeks) : [],
+    ]);
+    for (const account of wallets) this.#wallets.set(walletKey(account), account);
+    for (const account of seen) this.#peeks.set(walletKey(account), account);
   }
 
   async #takeClaims(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
@@ -136,14 +149,7 @@ export class Work {
       payment_id: claim.id,
       settle_index: claim.settle_index ?? null,
     }));
-    const taken = await sql.query<{ key: string; kind: string; node_id: string }>(
-      `INSERT INTO payment_keys (node_id, kind, key, organization_id, environment_id, payment_id, settle_index)
-       SELECT node_id, kind, key, organization_id, environment_id, payment_id, settle_index
-       FROM json_populate_recordset(NULL::payment_keys, $1)
-       ON CONFLICT (key, kind, node_id) DO NOTHING RETURNING key, kind, node_id`,
-      [rowsParameter(rows)],
-      'claim keys',
-    );
+    const taken = await claimKeys(sql, rows);
     const free = new Set(taken.map(claimKey));
     for (const claim of claims) {
       if (free.delete(claimKey(claim))) this.#claimed.set(claimKey(claim), claim);
@@ -208,9 +214,8 @@ export class Work {
     });
   }
 
-  /** Marks a payment as changed without an event of its history (a claim, a pending output). */
+  /** Marks a payment as changed without an event of its history: its time stays that of the last event. */
   touch(payment: Payment): void {
-    payment.updated_at = this.time();
     this.#changed.add(payment);
   }
 
@@ -248,89 +253,41 @@ export class Work {
     this.#chain_sends.push(row);
   }
 
-  /** Writes everything, one statement per table. */
+  /** Writes everything, one statement per table, all of them on their way at once. */
   async flush(sql: Sql): Promise<void> {
-    await insertRows(sql, 'payments', this.#created.map(storedPayment));
     const created = new Set(this.#created);
     const changed = [...this.#changed].filter((payment) => !created.has(payment));
-    if (changed.length > 0) await updatePayments(sql, changed);
-    await insertRows(sql, 'payment_history', this.#history);
-    await post(sql, this.posting);
-    await this.#flushJobs(sql);
-    await this.#flushOutputs(sql);
-    await insertRows(sql, 'chain_sends', this.#chain_sends);
-    if (this.#raised.length > 0) await raiseAttention(sql, this.#raised);
-    if (this.#dropped.length > 0) {
-      await sql.query(
-        `DELETE FROM payment_keys k USING json_to_recordset($1) AS r(key text, kind text, node_id text, id uuid)
-         WHERE k.key = r.key AND k.kind = r.kind AND k.node_id = r.node_id AND k.payment_id = r.id`,
-        [rowsParameter(this.#dropped)],
-        'drop keys',
-      );
-    }
+    await Promise.all([
+      insertRows(sql, 'payments', this.#created),
+      updatePayments(sql, changed),
+      insertRows(sql, 'payment_history', this.#history),
+      post(sql, this.posting),
+      this.#flushJobs(sql),
+      putOutputs(sql, [...this.#outputs_changed]),
+      forgetOutputs(sql, [...this.#outputs_gone]),
+      insertRows(sql, 'chain_sends', this.#chain_sends),
+      raiseAttention(sql, this.#raised),
+      dropKeys(sql, this.#dropped),
+    ]);
   }
 
-  async #flushJobs(sql: Sql): Promise<void> {
-    const all = [...this.#jobs.values()];
-    const rows = all.map(({ payment, job, existed }) => ({
-      existed,
+  #flushJobs(sql: Sql): Promise<unknown> {
+    const row = ({ payment, job }: { payment: Payment; job: JobChange }) => ({
       organization_id: payment.organization_id,
       environment_id: payment.environment_id,
       payment_id: payment.id,
       node_id: payment.node_id,
-      kind: job?.kind ?? null,
-      run_at: job?.run_at ?? null,
-      worker: job?.mine ? this.worker : null,
-    }));
-    const fresh = rows.filter((row) => !row.existed && row.kind);
-    await insertRows(
-      sql,
-      'jobs',
-      fresh.map(({ existed: _existed, ...row }) => ({ ...row, attempts: 0 })),
-    );
-    const later = rows.filter((row) => row.existed && row.kind);
-    if (later.length > 0) {
-      await sql.query(
-        `INSERT INTO jobs (organization_id, environment_id, payment_id, node_id, kind, run_at, worker)
-         SELECT organization_id, environment_id, payment_id, node_id, kind, run_at, worker
-         FROM json_populate_recordset(NULL::jobs, $1)
-         ON CONFLICT (organization_id, environment_id, payment_id)
-         DO UPDATE SET kind = excluded.kind, run_at = excluded.run_at, worker = excluded.worker,
-           attempts = CASE WHEN jobs.kind = excluded.kind THEN jobs.attempts + 1 ELSE 0 END`,
-        [rowsParameter(later)],
-        'change jobs',
-      );
-    }
-    const done = rows.filter((row) => row.existed && !row.kind);
-    if (done.length > 0) {
-      await sql.query(
-        `DELETE FROM jobs j USING json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, payment_id uuid)
-         WHERE j.organization_id = r.organization_id AND j.environment_id = r.environment_id AND j.payment_id = r.payment_id`,
-        [rowsParameter(done)],
-        'end jobs',
-      );
-    }
-  }
-
-  async #flushOutputs(sql: Sql): Promise<void> {
-    if (this.#outputs_changed.size > 0) {
-      await sql.query(
-        `INSERT INTO chain_outputs SELECT * FROM json_populate_recordset(NULL::chain_outputs, $1)
-         ON CONFLICT (organization_id, environment_id, payment_id, tx_id, vout)
-         DO UPDATE SET height = excluded.height, state = excluded.state`,
-        [rowsParameter([...this.#outputs_changed])],
-        'put outputs',
-      );
-    }
-    if (this.#outputs_gone.size > 0) {
-      await sql.query(
-        `DELETE FROM chain_outputs o USING json_to_recordset($1)
-           AS r(organization_id uuid, environment_id uuid, payment_id uuid, tx_id text, vout integer)
-         WHERE o.organization_id = r.organization_id AND o.environment_id = r.environment_id
-           AND o.payment_id = r.payment_id AND o.tx_id = r.tx_id AND o.vout = r.vout`,
-        [rowsParameter([...this.#outputs_gone])],
-        'forget outputs',
-      );
-    }
+      kind: job.kind,
+      run_at: job.run_at,
+      worker: job.mine ? this.worker : null,
+    });
+    const entries = [...this.#jobs.values()];
+    const next = entries.flatMap(({ payment, job, existed }) => (job ? [{ payment, job, existed }] : []));
+    const ended = entries.filter(({ job, existed }) => existed && !job).map(({ payment }) => payment);
+    return Promise.all([
+      insertRows(sql, 'jobs', next.filter(({ existed }) => !existed).map(row)),
+      changeJobs(sql, next.filter(({ existed }) => existed).map(row)),
+      endJobs(sql, ended),
+    ]);
   }
 }

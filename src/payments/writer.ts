@@ -27,6 +27,8 @@ export interface Writer {
 // Another writer was in the way (deadlock, serialization, a key taken in between): nothing was written.
 const RETRY = new Set(['40P01', '40001', '23505', '55P03']);
 const MAX_TRIES = 4;
+// While one batch is in the database the next is decided and encoded here; row locks keep them apart.
+const LANE_WIDTH = 1;
 
 /** Opens the lanes through which every change of a payment or balance goes, whoever asks for it. */
 export function createWriter(options: WriterOptions): Writer {
@@ -59,7 +61,7 @@ export function createWriter(options: WriterOptions): Writer {
   }
 
   const lane = (): Lane<Command<unknown>, unknown> =>
-    createLane({ max_batch: options.max_batch, max_queue: options.max_queue, concurrency: 1, run });
+    createLane({ max_batch: options.max_batch, max_queue: options.max_queue, concurrency: LANE_WIDTH, run });
   const creating = lane();
   const advancing = lane();
   return {

@@ -27,12 +27,15 @@ export interface LedgerQuery {
   limit: number;
 }
 
-/** One page of a wallet's ledger and the exact number of events that its filters match. */
+/**
+ * One page of a wallet's ledger and the exact number of events that its filters match; null when the
+ * environment has no such wallet.
+ */
 export async function readLedger(
   sql: Sql,
   query: LedgerQuery,
-): Promise<{ events: LedgerRow[]; total: bigint }> {
-  const values: unknown[] = [query.organization_id, query.wallet_id];
+): Promise<{ events: LedgerRow[]; total: bigint } | null> {
+  const values: unknown[] = [query.organization_id, query.wallet_id, query.environment_id];
   const terms = ['organization_id = $1', 'wallet_id = $2'];
   // There are few combinations of filters, so each is a prepared statement with a name of its own.
   let shape: string = query.sort_order;
@@ -46,15 +49,16 @@ export async function readLedger(
   add('from', 'effective_time >=', query.start_date);
   add('until', 'effective_time <=', query.end_date);
   const where = terms.join(' AND ');
-  const [[count], events] = await Promise.all([
+  const [[wallet], events] = await Promise.all([
     sql.query<{ total: bigint }>(
-      `SELECT count(*) AS total FROM ledger_events WHERE ${where}`,
+      `SELECT (SELECT count(*) FROM ledger_events WHERE ${where}) AS total
+       FROM wallets WHERE organization_id = $1 AND id = $2 AND environment_id = $3`,
       values,
       `ledger total ${shape}`,
     ),
     query.limit === 0 ? [] : readPage(sql, query, where, values, shape),
   ]);
-  return { events, total: count?.total ?? 0n };
+  return wallet ? { events, total: wallet.total } : null;
 }
 
 function readPage(
@@ -74,9 +78,9 @@ function readPage(
      FROM (SELECT * FROM ledger_events WHERE ${where}
            ORDER BY effective_time ${sort_order}, seq ${sort_order} LIMIT $${next} OFFSET $${next + 1}) e
      LEFT JOIN payments p ON e.type IN ('captured', 'credited') AND p.organization_id = e.organization_id
-       AND p.environment_id = $${next + 2} AND p.id = e.payment_id
+       AND p.environment_id = $3 AND p.id = e.payment_id
      ORDER BY e.effective_time ${sort_order}, e.seq ${sort_order}`,
-    [...values, query.limit, query.offset, query.environment_id],
+    [...values, query.limit, query.offset],
     `ledger page ${shape}`,
   );
 }

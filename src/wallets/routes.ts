@@ -10,14 +10,7 @@ import { dateTime, uint32, uuid, wireInteger } from '../core/schema.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { createWallet, removeWallet, walletNotFound, type WalletDeps } from './commands.ts';
 import { readLedger } from './ledger.ts';
-import {
-  findWallet,
-  listWallets,
-  readWallets,
-  renameWallet,
-  type WalletRef,
-  type WalletRow,
-} from './store.ts';
+import { listWallets, readWallets, renameWallet, type WalletRef, type WalletRow } from './store.ts';
 import { ledgerEventView, walletView } from './view.ts';
 
 const TAG = 'Wallets';
@@ -232,14 +225,14 @@ const ledgerRoute = ({ db }: WalletDeps): Route =>
     handler: async ({ caller, params, query }) => {
       const { organization_id, environment_id } = caller;
       const wallet_id = params.wallet_id.toLowerCase();
-      if (!(await findWallet(db, { organization_id, environment_id, id: wallet_id })))
-        throw walletNotFound(wallet_id);
       const offset = query.offset ?? 0;
       const limit = Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE);
       const { payment_id, start_date, end_date } = query;
       const sort_order = query.sort_order === 'ASC' ? 'ASC' : 'DESC';
       const page = { payment_id, start_date, end_date, sort_order, offset, limit } as const;
-      const { events, total } = await readLedger(db, { organization_id, environment_id, wallet_id, ...page });
+      const ledger = await readLedger(db, { organization_id, environment_id, wallet_id, ...page });
+      if (!ledger) throw walletNotFound(wallet_id);
+      const { events, total } = ledger;
       return { items: events.map(ledgerEventView), offset, limit, total };
     },
   });
