@@ -53,7 +53,7 @@ const sendBody = (wallet_id: string, payment_request: string) => ({
 const walletAt = (place: Place, index: number): string => place.wallets[index % place.wallets.length] ?? '';
 
 /** Receives: accepted, and counted once every one of them can be paid. */
-export function receivesMade(place: Place, count: number): Promise<Measure> {
+function receivesMade(place: Place, count: number): Promise<Measure> {
   return measure(
     place.load,
     times(count),
@@ -65,7 +65,7 @@ export function receivesMade(place: Place, count: number): Promise<Measure> {
 }
 
 /** Receives end to end: made, read until payable, paid from outside, credited. */
-export function receivesPaid(place: Place, count: number): Promise<Measure> {
+function receivesPaid(place: Place, count: number): Promise<Measure> {
   return measure(place.load, times(count), CALLERS, async (index) => {
     const payment_request = await makeInvoice(place, walletAt(place, index), 1000);
     await place.load.call('POST', `${environment(place)}/sandbox/payments`, { payment_request });
@@ -92,11 +92,7 @@ async function prepare<T>(place: Place, count: number, make: (index: number) => 
 }
 
 /** Sends to invoices of other wallets here, from `from(index)`, counted once all of them ended. */
-export async function internalSends(
-  place: Place,
-  count: number,
-  from: (index: number) => string,
-): Promise<Measure> {
+async function internalSends(place: Place, count: number, from: (index: number) => string): Promise<Measure> {
   const invoices = await prepare(place, count, (index) =>
     makeInvoice(place, walletAt(place, index + 1), 1000),
   );
@@ -111,7 +107,7 @@ export async function internalSends(
 }
 
 /** Sends to invoices of the sandbox's outside node, counted once all of them ended. */
-export async function sandboxSends(place: Place, count: number): Promise<Measure> {
+async function sandboxSends(place: Place, count: number): Promise<Measure> {
   const invoices = await prepare(place, count, async () => {
     const text = await place.load.call('POST', `${environment(place)}/sandbox/invoices`, {
       amount_msats: 1000,
@@ -133,7 +129,7 @@ export async function sandboxSends(place: Place, count: number): Promise<Measure
 }
 
 /** The four reads, each for `count` requests. */
-export async function reads(place: Place, count: number): Promise<[string, Measure][]> {
+async function reads(place: Place, count: number): Promise<[string, Measure][]> {
   const recent = await listed(place, 'pagination=cursor&limit=1000');
   const ids = recent.items.map(({ id }) => id);
   const payments = `${environment(place)}/payments`;

@@ -97,7 +97,7 @@ export const failSendCommand = (
   },
 });
 
-export function failSend(work: Work, payment: Payment, error: PaymentError): void {
+function failSend(work: Work, payment: Payment, error: PaymentError): void {
   const account = work.wallet(payment.organization_id, payment.wallet_id);
   release(work.posting, account, fundsOf(payment), { payment_id: payment.id, at: work.time() });
   if (!isOnChain(payment)) work.dropClaim(sendClaim(payment));

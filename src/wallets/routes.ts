@@ -20,7 +20,6 @@ const ERRORS = { 400: 'ErrorResponse_WalletBadRequestError' } as const;
 const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WalletNotFoundError' } as const;
 const READ = ['READ', 'WRITE'] as const;
 
-const WalletName = Type.String({ minLength: 3, maxLength: 256 });
 const PARAMS = Type.Object({ organization_id: uuid(), wallet_id: uuid() });
 const NO_QUERY = Type.Object({});
 
@@ -83,7 +82,7 @@ const createRoute = (deps: WalletDeps): Route =>
       id: uuid(),
       environment_id: uuid(),
       line_of_credit_id: uuid(),
-      name: WalletName,
+      name: Type.String({ minLength: 3, maxLength: 256 }),
       network: Type.String({ enum: ['mainnet', 'testnet3', 'mutinynet'] }),
       limit: wireInteger('u-int64', {
         minimum: 0,
@@ -156,7 +155,8 @@ const renameRoute = ({ db, time }: WalletDeps): Route =>
     permissions: ['WRITE'],
     params: PARAMS,
     query: NO_QUERY,
-    body: Type.Object({ name: WalletName }),
+    // The contract bounds a new wallet's name only.
+    body: Type.Object({ name: Type.String() }),
     success: { status: 202 },
     errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, body }) => {

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { actor } from './actor.ts';
+import { startTestServer, type TestServer } from './fixtures.ts';
+
+let server: TestServer;
+let me: ReturnType<typeof actor>;
+before(async () => {
+  server = await startTestServer();
+  me = actor(server);
+});
+after(() => server.stop());
+
+const receiveBody = (fields: object = {}) => ({
+  id: randomUUID(),
+  wallet_id: server.credentials.wallet_id,
+  payment_kind: 'bolt11',
+  amount: { currency: 'btc', amount: 1000 },
+  ...fields,
+});
+
+describe('lists', () => {
+  test('cursor pages bring every payment once, and a cursor is bound to its query', async () => {
+    const ids = new Set<string>();
+    for (let index = 0; index < 7; index += 1)
+      ids.add(await me.accept(receiveBody({ metadata: { batch: 'cursor' } })));
+    for (const sort_key of ['created_at', 'updated_at']) {
+      const query = `pagination=cursor&limit=3&sort_key=${sort_key}&metadata[batch]=cursor`;
+      const seen: string[] = [];
+      let cursor = '';
+      for (;;) {
+        const answer = await server.client.request('GET', `${me.base}/payments?${query}${cursor}`);
+        const page = answer.body as {
+          items: { id: string }[];
+          has_more: boolean;
+          next_cursor: string | null;
+          total?: number;
+        };
+        assert.equal(page.total, undefined);
+        seen.push(...page.items.map(({ id }) => id));
+        if (!page.has_more) break;
+        cursor = `&cursor=${page.next_cursor}`;
+      }
+      assert.deepEqual([...seen].sort(), [...ids].sort());
+      const other = await server.client.request(
+        'GET',
+        `${me.base}/payments?pagination=cursor&limit=3${cursor}`,
+      );
+      assert.equal(other.status, 400, other.text);
+      assert.equal((other.body as { error: { type: string } }).error.type, 'invalid_cursor');
+    }
+  });
+  test('offset pages have an exact total; limits above 1000 are shown as 1000; 0 gives none', async () => {
+    const get = async (query: string) =>
+      (await server.client.request('GET', `${me.base}/payments?${query}`)).body as {
+        items: unknown[];
+        total: number;
+        limit: number;
+        offset: number;
+      };
+    const all = await get('limit=5000');
+    assert.equal(all.limit, 1000);
+    assert.equal(all.items.length, all.total);
+    const none = await get('limit=0');
+    assert.deepEqual([none.items, none.total], [[], all.total]);
+    const last = await get(`offset=${all.total - 1}`);
+    assert.equal(last.items.length, 1);
+  });
+  test('both array encodings filter by status', async () => {
+    for (const query of [
+      'statuses[]=receiving&statuses[]=generating',
+      'statuses=receiving&statuses=generating',
+    ]) {
+      const answer = await server.client.request('GET', `${me.base}/payments?${query}`);
+      const { items } = answer.body as { items: { status: string }[] };
+      assert.ok(items.length > 0);
+      assert.ok(items.every(({ status }) => status === 'receiving' || status === 'generating'));
+    }
+  });
+});
+
+test('threat 18: every list plan walks an index, whatever the filters', async () => {
+  const { organization_id, environment_id, wallet_id } = server.credentials;
+  const scope = `p.organization_id = '${organization_id}' AND p.environment_id = '${environment_id}'`;
+  const plans = [
+    `SELECT p.id FROM payments p WHERE ${scope} ORDER BY p.created_at DESC, p.id DESC LIMIT 101`,
+    `SELECT p.id FROM payments p WHERE ${scope} AND p.wallet_id = '${wallet_id}' ORDER BY p.created_at DESC, p.id DESC LIMIT 101`,
+    `SELECT p.id FROM payments p WHERE ${scope} AND p.metadata @> '{"a":"b"}' ORDER BY p.created_at DESC, p.id DESC LIMIT 101`,
+    `SELECT p.id FROM payment_history h JOIN payments p ON p.organization_id = h.organization_id
+       AND p.environment_id = h.environment_id AND p.id = h.payment_id AND p.last_position = h.position
+     WHERE h.organization_id = '${organization_id}' AND h.environment_id = '${environment_id}'
+     ORDER BY h.at DESC, h.payment_id DESC LIMIT 101`,
+    `SELECT 1 FROM ledger_events WHERE organization_id = '${organization_id}' AND wallet_id = '${wallet_id}'
+     ORDER BY effective_time DESC, seq DESC LIMIT 100`,
+    `SELECT 1 FROM jobs WHERE worker IS NULL AND run_at <= now() ORDER BY run_at LIMIT 500`,
+  ];
+  for (const text of plans) {
+    const lines = await server.db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`);
+    const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
+    assert.doesNotMatch(plan, /Seq Scan/, plan);
+  }
+});
