@@ -123,7 +123,7 @@ describe('the order of refusals', () => {
   });
 });
 
-describe('amounts', () => {
+describe('threat 10: amounts', () => {
   test('0, negative and negative: true are below_minimum', async () => {
     for (const amount of [
       { currency: 'btc', amount: 0 },
