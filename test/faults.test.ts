@@ -169,14 +169,22 @@ test('threat 4: a server killed -9 at any moment loses nothing that it accepted,
     const invoices = await prepareInvoices(me, 40);
     const victim = await spawnServer(server.database_url);
     const client = createClient(victim.base_url, server.credentials.api_key);
-    const killed = new Promise((done) => setTimeout(done, randomInt(5, 150))).then(() =>
-      victim.kill('SIGKILL'),
+    // After a number of answers, and then at any step of what they began.
+    let left = randomInt(1, 50);
+    let killed: Promise<void> | undefined;
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, async () => {
+        const id = await somePayment(client, me, invoices);
+        left -= 1;
+        if (left === 0)
+          killed = new Promise((done) => setTimeout(done, randomInt(60))).then(() => victim.kill('SIGKILL'));
+        return id;
+      }),
     );
-    const answers = await Promise.all(Array.from({ length: 60 }, () => somePayment(client, me, invoices)));
     await killed;
     accepted.push(...answers.filter((id) => id !== null));
   }
-  assert.ok(accepted.length > 0, 'some payments were accepted before the kill');
+  assert.ok(accepted.length >= ROUNDS, `${accepted.length} payments were accepted before the kills`);
   await allEnded(me, accepted);
   await auditClean(server.db);
   assert.equal(await drift(server.db), 0n);
