@@ -137,12 +137,15 @@ async function answerRoute(
   check: ReturnType<typeof checkOf> | null,
   request: FastifyRequest,
 ): Promise<Answer> {
-  if (route.body && request.headers['content-type'] === undefined) {
-    throw new ApiError('missing_content_type', 'send content-type: application/json');
+  const absent = request.raw_body === '';
+  if (route.body && !(absent && route.body_optional)) {
+    if (request.headers['content-type'] === undefined) {
+      throw new ApiError('missing_content_type', 'send content-type: application/json');
+    }
+    if (absent) throw new ApiError('invalid_syntax', 'the body is empty');
   }
-  if (route.body && request.raw_body === '') throw new ApiError('invalid_syntax', 'the body is empty');
   const caller = await admit(deps, route, request);
-  const body = check ? checkBody(route, check, request.body) : undefined;
+  const body = check ? checkBody(route, check, absent ? {} : request.body) : undefined;
   const params = checkParams(request.params as Record<string, string>);
   const search = request.url.indexOf('?');
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));

@@ -95,7 +95,7 @@ function operationOf(route: Route): Json {
     tags: [route.tag],
     summary: route.summary,
     parameters: parametersOf(route),
-    ...(route.body ? { requestBody: { required: true, content: json(route.body) } } : {}),
+    ...(route.body ? { requestBody: { required: !route.body_optional, content: json(route.body) } } : {}),
     responses: responsesOf(route),
     security: [{ api_key: [] }, { bearer_token: [] }],
   };

@@ -42,6 +42,8 @@ export interface Route<
   query: Q;
   /** Picks the schema by a discriminator of the raw body where one route takes several shapes. */
   body?: B;
+  /** A request without a body counts as `{}`. */
+  body_optional?: boolean;
   selectBody?: (raw_body: Record<string, unknown>) => TSchema;
   success: { status: 200 | 202; schema?: object };
   /** Contract schema names by status; the ones that every operation has are added. */

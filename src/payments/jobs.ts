@@ -104,6 +104,7 @@ export function createJobBoard({ db, clock, log }: { db: Database; clock: Clock;
   }
 
   function poll(): Promise<void> {
+    if (stopped) return Promise.resolve();
     polling ??= take()
       .catch((error: unknown) => log.warn({ err: error }, 'jobs not read, will be tried again'))
       .finally(() => (polling = null));

@@ -16,8 +16,18 @@ export async function resolvePayment(
   verdict: Verdict,
 ): Promise<Payment> {
   if (verdict === 'failed') {
-    const error = sendFailed('upstream_failure', 'ended by the operator');
-    return engine.writer.advance(failSendCommand(ref, error, ['dispatched']));
+    const fail = failSendCommand(ref, sendFailed('upstream_failure', 'ended by the operator'), [
+      'dispatched',
+    ]);
+    return engine.writer.advance({
+      ...fail,
+      decide(work) {
+        // Its signed transaction is out and may confirm at any time.
+        if (work.payment(ref)?.payment_hash === null)
+          throw new Error('an on-chain send ends by the chain only');
+        return fail.decide(work);
+      },
+    });
   }
   const { preimage } = verdict.settled;
   if (!/^[0-9a-f]{64}$/.test(preimage)) throw new Error('a preimage is 64 lower-case hex digits');

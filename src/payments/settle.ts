@@ -1,4 +1,6 @@
-import { capture, release, type HeldFunds } from '../ledger/ledger.ts';
+import { minOf } from '../core/money.ts';
+import { nodeAccountId } from '../ledger/accounts.ts';
+import { capture, release, transfer, type HeldFunds } from '../ledger/ledger.ts';
 import { heldOf, isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
@@ -49,12 +51,34 @@ export const settleSendCommand = (
         ledger_id: funds.hold_id,
       },
     ];
-    captureSend(work, payment, outcome.fee_msats, 'channels');
+    const charged = minOf(outcome.fee_msats, payment.max_fee ?? 0n);
+    captureSend(work, payment, charged, 'channels');
+    if (charged < outcome.fee_msats) bearExcess(work, payment, outcome.fee_msats - charged);
     work.move(payment, 'completed', 'completed');
     work.job(payment, null);
     return payment;
   },
 });
+
+/** A node that paid more than its cap allowed: the wallet pays the cap, the operator the rest, and hears of it. */
+function bearExcess(work: Work, payment: Payment, excess: bigint): void {
+  const { organization_id, node_id, currency } = payment;
+  const account = (kind: 'network_fees' | 'channels') =>
+    nodeAccountId(organization_id, node_id, kind, currency);
+  transfer(
+    work.posting,
+    {
+      organization_id,
+      from: account('network_fees'),
+      to: account('channels'),
+      currency,
+      amount: excess,
+      kind: 'network_fee',
+    },
+    { payment_id: payment.id, at: work.time() },
+  );
+  work.raise(payment, 'over_cap', { excess_msats: excess.toString() });
+}
 
 /** Takes principal, network fee and processing fee out of the hold of a send that leaves through its node. */
 export function captureSend(

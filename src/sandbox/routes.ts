@@ -93,6 +93,7 @@ export function sandboxRoutes({ sandbox }: { sandbox: SandboxNode }): Route[] {
       params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
       query: Type.Object({}),
       body,
+      body_optional: true,
       success: { status: 200, schema },
       errors: { 404: 'Envelope' },
       handler: async ({ caller, body: given }) => {
