@@ -1,6 +1,7 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  chmodSync,
   chownSync,
   constants,
   cpSync,
@@ -105,21 +106,35 @@ async function findPlace(data_dir: string): Promise<Place> {
   const own = join(data_dir, 'postgres');
   if (process.getuid?.() !== 0) return { bin, folder: own, user: null };
   const user = unprivileged();
-  if (reachable(data_dir) && reachable(bin)) {
-    mkdirSync(data_dir, { recursive: true, mode: 0o711 });
-    return { bin, folder: own, user };
-  }
-  const name = createHash('sha256').update(resolve(data_dir)).digest('hex').slice(0, 16);
-  const home = join(existsSync('/var/lib') ? '/var/lib' : '/tmp', 'coulomb', name);
-  mkdirSync(home, { recursive: true, mode: 0o755 });
-  const copy = join(home, 'native');
+  const home = join(existsSync('/var/lib') ? '/var/lib' : '/tmp', 'coulomb');
+  const folder = reachable(data_dir) ? own : join(home, nameOf(data_dir), 'postgres');
+  openFolder(dirname(folder));
+  return { bin: reachable(bin) ? bin : copyBinaries(bin, home), folder, user };
+}
+
+const nameOf = (path: string): string =>
+  createHash('sha256').update(resolve(path)).digest('hex').slice(0, 16);
+
+/** Makes a folder that other users may pass through, whatever the umask; one that exists stays as it is. */
+function openFolder(path: string): void {
+  if (existsSync(path)) return;
+  openFolder(dirname(path));
+  mkdirSync(path);
+  chmodSync(path, 0o711);
+}
+
+/** A copy of the binaries where PostgreSQL's user can run them; one per place that they came from. */
+function copyBinaries(bin: string, home: string): string {
+  const copy = join(home, `native-${nameOf(bin)}`);
   if (!existsSync(join(copy, 'bin', 'postgres'))) {
+    openFolder(home);
     const fresh = `${copy}.${randomBytes(4).toString('hex')}`;
     cpSync(dirname(bin), fresh, { recursive: true, verbatimSymlinks: true });
+    execFileSync('chmod', ['-R', 'a+rX', fresh]);
     rmSync(copy, { recursive: true, force: true });
     renameSync(fresh, copy);
   }
-  return { bin: join(copy, 'bin'), folder: join(home, 'postgres'), user };
+  return join(copy, 'bin');
 }
 
 const asUser = (place: Place): object => place.user ?? {};
