@@ -67,6 +67,36 @@ describe('lists', () => {
     const last = await get(`offset=${all.total - 1}`);
     assert.equal(last.items.length, 1);
   });
+  test('lists of what is under way are sorted and paged like any other', async () => {
+    await me.fund(1_000_000);
+    const invoices = await Promise.all(
+      [1, 2, 3].map(() => me.outsideInvoice({ amount_msats: 1000, behavior: 'stuck' })),
+    );
+    const ids: string[] = [];
+    for (const invoice of invoices)
+      ids.push(await me.accept(me.sendBody({ payment_request: invoice.payment_request })));
+    for (const sort_key of ['created_at', 'updated_at']) {
+      const first = await server.client.request(
+        'GET',
+        `${me.base}/payments?statuses[]=approved&sort_key=${sort_key}&sort_order=ASC&limit=2&pagination=cursor`,
+      );
+      const page = first.body as { items: { id: string }[]; next_cursor: string };
+      assert.deepEqual(
+        page.items.map(({ id }) => id),
+        ids.slice(0, 2),
+      );
+      const rest = await server.client.request(
+        'GET',
+        `${me.base}/payments?statuses[]=approved&sort_key=${sort_key}&sort_order=ASC&limit=2&cursor=${page.next_cursor}`,
+      );
+      assert.deepEqual(
+        (rest.body as { items: { id: string }[] }).items.map(({ id }) => id),
+        ids.slice(2),
+      );
+    }
+    const counted = await server.client.request('GET', `${me.base}/payments?statuses[]=approved`);
+    assert.equal((counted.body as { total: number }).total, 3);
+  });
   test('both array encodings filter by status', async () => {
     for (const query of [
       'statuses[]=receiving&statuses[]=generating',
@@ -100,4 +130,15 @@ test('threat 18: every list plan walks an index, whatever the filters', async ()
     const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
     assert.doesNotMatch(plan, /Seq Scan/, plan);
   }
+  const [moving] = await server.db.query<{ 'QUERY PLAN': object }>(
+    `EXPLAIN (FORMAT json) SELECT p.id FROM (SELECT p.*, p.xmin AS xmin FROM jobs j
+       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
+         AND p.id = j.payment_id
+       WHERE j.organization_id = '${organization_id}' AND j.environment_id = '${environment_id}'
+         AND j.kind <> 'expire' OFFSET 0) p
+     WHERE ${scope} AND p.state = ANY('{generating}') ORDER BY p.created_at DESC, p.id DESC LIMIT 101`,
+  );
+  const shown = JSON.stringify(moving);
+  assert.match(shown, /jobs_moving/, shown);
+  assert.doesNotMatch(shown, /payments_by_created/, shown);
 });

@@ -1,6 +1,6 @@
 import type { Sql } from '../core/db.ts';
 import { bindingOf, readCursor, writeCursor } from './cursor.ts';
-import { statesOf } from './states.ts';
+import { areMoving, statesOf } from './states.ts';
 import type { Payment } from './types.ts';
 
 /** Filters and paging of GET /payments, as validated. */
@@ -100,6 +100,20 @@ const SOURCE = {
 const ID = { created_at: 'p.id', updated_at: 'h.payment_id' };
 const COLUMN = { created_at: 'p.created_at', updated_at: 'h.at' };
 
+// What is under way is few rows among a million: found by its jobs first (OFFSET 0 keeps it so), then sorted.
+const MOVING_SOURCE = `(SELECT p.*, p.xmin AS xmin FROM jobs j
+  JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
+    AND p.id = j.payment_id
+  WHERE j.organization_id = $1 AND j.environment_id = $2 AND j.kind <> 'expire' OFFSET 0) p`;
+
+/** Where a list reads from, and the columns that it is sorted by. */
+function sourceOf(query: ListQuery, key: 'created_at' | 'updated_at') {
+  if (query.statuses && areMoving(query.statuses)) {
+    return { from: MOVING_SOURCE, column: `p.${key}`, id: 'p.id' };
+  }
+  return { from: SOURCE[key], column: COLUMN[key], id: ID[key] };
+}
+
 /** One page of payments, in either pagination; items are rendered JSON. Throws `invalid_cursor`. */
 export async function listPayments(
   sql: Sql,
@@ -110,7 +124,7 @@ export async function listPayments(
 ): Promise<Page> {
   const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
   const sort = { key: query.sort_key ?? 'created_at', order: query.sort_order ?? 'DESC' } as const;
-  const column = COLUMN[sort.key];
+  const { from, column, id } = sourceOf(query, sort.key);
   const where = whereOf(scope, query);
   const by_cursor = query.cursor !== undefined || query.pagination === 'cursor';
   const bound_to = boundTo(scope, query, sort);
@@ -119,12 +133,12 @@ export async function listPayments(
     const position = readCursor(secret, bound_to, query.cursor);
     const compare = sort.order === 'ASC' ? '>' : '<';
     const n = where.values.push(position.value, position.id);
-    where.text += ` AND (${column}, ${ID[sort.key]}) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
+    where.text += ` AND (${column}, ${id}) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
   }
   const read = limit === 0 ? 0 : limit + 1;
   const rows = await sql.query<RowVersion>(
-    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM ${SOURCE[sort.key]}
-     WHERE ${where.text} ORDER BY ${column} ${sort.order}, ${ID[sort.key]} ${sort.order} LIMIT ${read} OFFSET ${offset}`,
+    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM ${from}
+     WHERE ${where.text} ORDER BY ${column} ${sort.order}, ${id} ${sort.order} LIMIT ${read} OFFSET ${offset}`,
     where.values,
   );
   const shown = rows.slice(0, limit);
@@ -136,7 +150,7 @@ export async function listPayments(
     return { items, offset: 0, limit, next_cursor: next && writeCursor(secret, bound_to, next), has_more };
   }
   const [count] = await sql.query<{ total: bigint }>(
-    `SELECT count(*) AS total FROM payments p WHERE ${where.text}`,
+    `SELECT count(*) AS total FROM ${from === MOVING_SOURCE ? from : 'payments p'} WHERE ${where.text}`,
     where.values,
   );
   return { items, offset, limit, total: count?.total ?? 0n, has_more };

@@ -42,6 +42,13 @@ export const STATUS: Record<State, string> = {
 export const statesOf = (status: string): State[] =>
   (Object.keys(STATUS) as State[]).filter((state) => STATUS[state] === status);
 
+/** States in which a payment has a job other than its expiry: few at any time, however many are stored. */
+const MOVING: ReadonlySet<State> = new Set<State>(['generating', 'approved', 'claiming', 'dispatched']);
+
+/** True when every one of these contract statuses is of payments that are being moved right now. */
+export const areMoving = (statuses: readonly string[]): boolean =>
+  statuses.flatMap(statesOf).every((state) => MOVING.has(state));
+
 /** Whether the table allows this move. */
 export function mayMove(direction: Direction, from: State, to: State): boolean {
   const moves: Record<string, readonly string[]> = MOVES[direction];
