@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { readNodesFile, type NodeEntry } from './lightning/nodes-file.ts';
 
 /** Everything that can be set, read once at start. Nothing else reads the environment. */
 export interface Config {
@@ -14,6 +15,8 @@ export interface Config {
   trusted_proxies: readonly string[];
   cors_origins: readonly string[];
   sandbox_block_seconds: number;
+  /** Real nodes, beside the sandbox. */
+  nodes: readonly NodeEntry[];
   confirmations: Readonly<Record<string, number>>;
   /** The contract's bound of a body. */
   body_limit_bytes: number;
@@ -71,6 +74,7 @@ export function loadConfig(environment: Environment): Config {
   };
   const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
   if (!LEVELS.includes(log_level)) faults.push(`COULOMB_LOG_LEVEL must be one of ${LEVELS.join(', ')}`);
+  const nodes_file = text('COULOMB_NODES_FILE');
   const config: Config = {
     host: text('COULOMB_HOST') ?? '127.0.0.1',
     port: number('COULOMB_PORT', 3300, 0, 65_535),
@@ -82,6 +86,7 @@ export function loadConfig(environment: Environment): Config {
     trusted_proxies: list('COULOMB_TRUSTED_PROXIES'),
     cors_origins: list('COULOMB_CORS_ORIGINS'),
     sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
+    nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
     confirmations: {
       mainnet: number('COULOMB_CONFIRMATIONS_MAINNET', 3, 1, MAX_CONFIRMATIONS),
       testnet: number('COULOMB_CONFIRMATIONS_TESTNET', 1, 1, MAX_CONFIRMATIONS),

@@ -8,7 +8,7 @@ import { AlreadyRunning, openEmbedded, startEmbedded, writeSecret, type Embedded
 import { stringifyJson } from './core/json.ts';
 import { createLog } from './core/log.ts';
 import { migrate } from './core/migrate.ts';
-import { startServer } from './server.ts';
+import { compareRegisteredNodes, startServer } from './server.ts';
 
 const SANDBOX_LIMIT_MSATS = 1_000_000_000n;
 
@@ -126,7 +126,14 @@ async function main(argv: readonly string[]): Promise<void> {
   if (command === 'migrate') return withDatabase(config, () => Promise.resolve(say('migrations applied')));
   const parsed = parseCommand(argv);
   const base_url = `${config.public_url ?? `http://${config.host}:${config.port}`}/v1`;
-  const result = await withDatabase(config, (db) => parsed.run(db, base_url));
+  const result = await withDatabase(config, (db) =>
+    parsed.run({
+      db,
+      base_url,
+      nodes: config.nodes,
+      compareNodes: () => compareRegisteredNodes(config, db, createLog('error')),
+    }),
+  );
   print(result.value, parsed.json);
   if (result.failed) process.exitCode = 1;
 }

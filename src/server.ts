@@ -1,18 +1,19 @@
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
-import type { Config } from './config.ts';
+import { ConfigError, type Config } from './config.ts';
 import { createAuthenticator } from './core/auth.ts';
 import { systemClock, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
 import { createIdempotency } from './core/idempotency.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
-import { cursorSecret } from './core/settings.ts';
+import { cursorSecret, invoiceSecret } from './core/settings.ts';
 import { analyzeGrown } from './core/statistics.ts';
 import { creditRoutes } from './credit/routes.ts';
-import { nodeBalances, rollUp } from './ledger/rollup.ts';
+import { rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
+import { createNodeBooks } from './nodes/books.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
@@ -30,6 +31,7 @@ const DATABASE_WAIT_MS = 30_000;
 const DATABASE_PAUSE_MS = 500;
 const SWEEP_MS = 60_000;
 const STATISTICS_MS = 2000;
+const BOOKS_MS = 10_000;
 const READY_TIMEOUT_MS = 2000;
 
 /** Opens the pool; waits a while for a database that is not up yet. */
@@ -62,8 +64,10 @@ export async function startServer(
   const db = await openAndMigrate(config, url, log);
   const metrics = createMetrics();
   const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
-  const nodes = new Map<string, LightningNode>([[sandbox.id, sandbox]]);
-  const payments = createPayments({ db, clock, log, nodes, config });
+  const real = await openRealNodes(config, db, log);
+  const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
+  const books = createNodeBooks({ db, clock, log });
+  const payments = createPayments({ db, clock, log, nodes, config, onNode: books.book });
   const authenticator = createAuthenticator({ db, clock, log });
   const idempotency = createIdempotency({ db, clock });
   const { max_batch, max_queue } = config;
@@ -90,13 +94,16 @@ export async function startServer(
     ],
     notReady: () => notReady(db, nodes),
   });
-  addGauges(metrics, db, nodes, payments);
+  addGauges(metrics, db, nodes, payments, books);
   const timers = [
     every(SWEEP_MS, log, async () => {
       await idempotency.sweep();
       await rollUp(db);
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),
+    every(BOOKS_MS, log, () =>
+      Promise.all([...nodes.values()].filter((node) => node.reachable()).map(books.book)),
+    ),
   ];
   await authenticator.start();
   await payments.start();
@@ -117,6 +124,56 @@ export async function startServer(
   };
 }
 
+const PROBE_MS = 5000;
+
+/**
+ * Opens the registered nodes. One that answers and cannot be used is a fault of the configuration, told with all
+ * the others; one that does not answer is connected to later.
+ */
+async function openRealNodes(config: Config, db: Database, log: Logger): Promise<LightningNode[]> {
+  if (config.nodes.length === 0) return [];
+  // Loading lnd's protocol takes a while: only where there is an lnd.
+  const { createLndNode } = await import('./lightning/lnd.ts');
+  const invoice_secret = await invoiceSecret(db);
+  const nodes = config.nodes.map((entry) => createLndNode({ ...entry, invoice_secret, log }));
+  const faults = await Promise.all(
+    nodes.map(async (node) => {
+      const found = await within(node.faults(), PROBE_MS).catch((error: unknown) => {
+        log.warn({ node_id: node.id, reason: (error as Error).message }, 'node does not answer yet');
+        return [];
+      });
+      return found.map((fault) => `node ${node.id}: ${fault}`);
+    }),
+  );
+  if (faults.flat().length === 0) return nodes;
+  await Promise.all(nodes.map((node) => node.stop()));
+  throw new ConfigError(`nodes are not usable:\n  ${faults.flat().join('\n  ')}`);
+}
+
+/** Worth of every registered node against the ledger; a node that does not answer is named with the reason. */
+export async function compareRegisteredNodes(
+  config: Config,
+  db: Database,
+  log: Logger,
+): Promise<Record<string, unknown>[]> {
+  const nodes = await openRealNodes(config, db, log);
+  const books = createNodeBooks({ db, clock: systemClock, log });
+  try {
+    return await Promise.all(
+      nodes.map(async (node) => {
+        try {
+          await within(books.book(node), PROBE_MS);
+          return { ...(await within(books.compare(node), PROBE_MS)) };
+        } catch (error) {
+          return { node_id: node.id, error: (error as Error).message };
+        }
+      }),
+    );
+  } finally {
+    await Promise.all(nodes.map((node) => node.stop()));
+  }
+}
+
 /** Repeats `work` with a pause between two runs; a failure is logged and does not end it. */
 function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   let running: Promise<unknown> | null = null;
@@ -133,10 +190,10 @@ function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   };
 }
 
-async function within<T>(work: Promise<T>): Promise<T> {
+async function within<T>(work: Promise<T>, timeout_ms = READY_TIMEOUT_MS): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), READY_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error('no answer in time')), timeout_ms);
   });
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
@@ -166,6 +223,7 @@ function addGauges(
   db: Database,
   nodes: ReadonlyMap<string, LightningNode>,
   payments: PaymentEngine,
+  books: ReturnType<typeof createNodeBooks>,
 ): void {
   metrics.gauge('coulomb_queue_depth', 'Commands that wait for their batch', [], () =>
     Promise.resolve([[{}, payments.queueDepth()]]),
@@ -210,16 +268,20 @@ function addGauges(
     'coulomb_node_drift_msats',
     'Worth of a node minus the ledger; 0 when nothing moves',
     ['node'],
-    () =>
-      Promise.all(
-        [...nodes.values()].map(async (node): Promise<[Record<string, string>, number]> => {
-          const { channels_msats, chain_msats } = await node.worth();
-          const booked = await nodeBalances(db, node.id);
-          return [
-            { node: node.id },
-            Number(channels_msats + chain_msats - booked.channels_msats - booked.chain_msats),
-          ];
+    async () => {
+      const drifts = await Promise.all(
+        [...nodes.values()].map(async (node): Promise<[Record<string, string>, number][]> => {
+          // A node that is away has no worth to compare; the gauge below says so.
+          if (!node.reachable()) return [];
+          await within(books.book(node));
+          const { drift_msats } = await within(books.compare(node));
+          return [[{ node: node.id }, Number(drift_msats)]];
         }),
-      ),
+      );
+      return drifts.flat();
+    },
+  );
+  metrics.gauge('coulomb_node_reachable', '1 while a connection to the node stands', ['node'], () =>
+    Promise.resolve([...nodes.values()].map((node) => [{ node: node.id }, node.reachable() ? 1 : 0])),
   );
 }

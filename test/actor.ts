@@ -60,7 +60,7 @@ const TERMINAL = ['completed', 'failed', 'expired'];
 const WAIT_MS = 20_000;
 
 /** What a client of one environment does, over HTTP; every answer is validated by the client beneath. */
-export function actor(server: TestServer) {
+export function actor(server: TestServer, wait_ms = WAIT_MS) {
   const { organization_id, environment_id, wallet_id } = server.credentials;
   const base = `/organizations/${organization_id}/environments/${environment_id}`;
 
@@ -77,7 +77,7 @@ export function actor(server: TestServer) {
     return answer.body as Shown;
   }
   async function until(id: string, reached: (payment: Shown) => boolean): Promise<Shown> {
-    const give_up_at = Date.now() + WAIT_MS;
+    const give_up_at = Date.now() + wait_ms;
     for (;;) {
       const payment = await get(id);
       if (reached(payment)) return payment;
@@ -119,6 +119,7 @@ export function actor(server: TestServer) {
     get,
     until,
     ended,
+    payable,
     sandbox,
     receive,
     sendBody,
@@ -170,7 +171,7 @@ export function actor(server: TestServer) {
         environment_id,
         line_of_credit_id: server.credentials.line_of_credit_id,
         name: 'another',
-        network: 'mutinynet',
+        network: server.credentials.network,
         limit,
       };
       const answer = await server.client.request('POST', `/organizations/${organization_id}/wallets`, {

@@ -7,6 +7,7 @@ import { loadConfig } from '../src/config.ts';
 import type { Clock } from '../src/core/clock.ts';
 import type { Database } from '../src/core/db.ts';
 import { createLog } from '../src/core/log.ts';
+import type { NodeEntry } from '../src/lightning/nodes-file.ts';
 import { runAudit } from '../src/ledger/audit.ts';
 import { startServer } from '../src/server.ts';
 import { createClient, installFetchHook, type Client } from './client.ts';
@@ -26,15 +27,23 @@ export interface TestServer {
 const LINE_LIMIT_MSATS = 1_000_000_000n;
 
 /** Another organization with all that it needs, on the same database. */
-export const newTenant = (db: Database): Promise<Credentials> =>
-  bootstrap(db, {
-    organization: 'Test',
-    kind: 'staging',
-    network: 'mutinynet',
-    currency: 'btc',
-    limit: LINE_LIMIT_MSATS,
-    wallet_name: 'Test wallet',
-  });
+export const newTenant = (
+  db: Database,
+  network = 'mutinynet',
+  nodes: readonly NodeEntry[] = [],
+): Promise<Credentials> =>
+  bootstrap(
+    db,
+    {
+      organization: 'Test',
+      kind: 'staging',
+      network,
+      currency: 'btc',
+      limit: LINE_LIMIT_MSATS,
+      wallet_name: 'Test wallet',
+    },
+    nodes,
+  );
 
 const settings = (environment: Record<string, string>): Record<string, string> => ({
   COULOMB_PORT: '0',
@@ -47,12 +56,13 @@ const settings = (environment: Record<string, string>): Record<string, string> =
 export async function startTestServer(
   environment: Record<string, string> = {},
   clock?: Clock,
+  network?: string,
 ): Promise<TestServer> {
   installFetchHook();
   const database = await createTestDatabase();
   const config = loadConfig(settings(environment));
   const server = await startServer(config, database.url, createLog(config.log_level), clock);
-  const credentials = await newTenant(database.db);
+  const credentials = await newTenant(database.db, network, config.nodes);
   const base_url = `${server.url}/v1`;
   return {
     base_url,

@@ -21,7 +21,7 @@ function importsOf(path: string): string[] {
   );
 }
 
-const SLICES = ['wallets', 'payments', 'credit', 'sandbox'];
+const SLICES = ['wallets', 'payments', 'credit', 'sandbox', 'nodes'];
 /** Which rooms each room may open; a room always may use itself. */
 const ARROWS: Record<string, string[]> = {
   core: [],
@@ -33,7 +33,7 @@ const ARROWS: Record<string, string[]> = {
   'app.ts': ['core', 'operations.ts', 'openapi.ts'],
   'operations.ts': ['core', 'app.ts'],
   'openapi.ts': ['core'],
-  'config.ts': [],
+  'config.ts': ['lightning'],
   'server.ts': ['app.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
   'main.ts': ['server.ts', 'admin', 'config.ts', 'core'],
 };

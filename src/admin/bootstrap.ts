@@ -15,6 +15,8 @@ export interface BootstrapRequest {
   /** Of the line, msats. */
   limit: bigint;
   wallet_name: string;
+  /** Where several nodes serve the network. */
+  node?: string;
 }
 
 /** What a client needs to begin, under the names that existing clients read. */
@@ -29,16 +31,40 @@ export interface Credentials {
 
 /** What every new organization has: all that this deployment serves. */
 const FEATURES = ['payments', 'onchain', 'bip21'];
-/** The node that serves each stored network. */
-export const NODES: Record<string, string> = { mutinynet: 'sandbox' };
+/** A node that wallets can be given: the sandbox, or one that the operator registered. */
+export interface ServingNode {
+  id: string;
+  /** As it is stored. */
+  network: string;
+}
+
+const SANDBOX: ServingNode = { id: 'sandbox', network: 'mutinynet' };
+
+/**
+ * The node for a network, as a request names it: a registered one first, then the sandbox, which production never
+ * sees. Throws when none serves it.
+ */
+export function nodeFor(
+  registered: readonly ServingNode[],
+  network: string,
+  kind: 'staging' | 'production',
+  id?: string,
+): ServingNode {
+  const serving = [...registered, ...(kind === 'staging' ? [SANDBOX] : [])].filter(
+    (node) => node.network === networkOf(network) && (id === undefined || node.id === id),
+  );
+  const [node] = serving;
+  if (node) return node;
+  throw new Error(`no ${id === undefined ? 'node' : `node ${id}`} serves ${network} for ${kind} here`);
+}
 
 /** Makes an organization with an environment, a line of credit, a wallet and an API key. */
-export async function bootstrap(db: Database, request: BootstrapRequest): Promise<Credentials> {
-  const network = networkOf(request.network);
-  const node_id = NODES[network];
-  if (node_id === undefined) throw new Error(`no node serves ${request.network} here`);
-  if (request.kind === 'production')
-    throw new Error(`${request.network} is served by the sandbox, which production never sees`);
+export async function bootstrap(
+  db: Database,
+  request: BootstrapRequest,
+  registered: readonly ServingNode[] = [],
+): Promise<Credentials> {
+  const { id: node_id, network } = nodeFor(registered, request.network, request.kind, request.node);
   const [organization_id, environment_id, line_of_credit_id, wallet_id] = [
     newId(),
     newId(),

@@ -2,7 +2,7 @@ import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { Database } from '../core/db.ts';
 import { writeSecret } from '../core/embedded.ts';
 import { runAudit } from '../ledger/audit.ts';
-import { bootstrap, credentialsFile } from './bootstrap.ts';
+import { bootstrap, credentialsFile, type ServingNode } from './bootstrap.ts';
 import { createKey, listKeys, revokeKey } from './keys.ts';
 import { addLine, moveFunds, openAttention, resolveByOperator, setFeatures, updateLine } from './operator.ts';
 
@@ -15,9 +15,17 @@ export interface Result {
   failed?: boolean;
 }
 
-interface Context {
+/** Where a command runs. */
+export interface Place {
   db: Database;
   base_url: string;
+  /** The nodes that are registered here. */
+  nodes: readonly ServingNode[];
+  /** Asks every registered node for its worth and holds it against the ledger. */
+  compareNodes(db: Database): Promise<Record<string, unknown>[]>;
+}
+
+interface Context extends Place {
   values: Record<string, string | boolean | undefined>;
   positionals: string[];
 }
@@ -53,22 +61,33 @@ const list = (value: string | null): string[] | null => value?.split(',').map((p
 const COMMANDS: Record<string, Command> = {
   bootstrap: {
     usage:
-      'bootstrap --organization NAME --kind staging|production --network N --currency btc [--limit N] --out FILE',
-    options: { organization: text, kind: text, network: text, currency: text, limit: text, out: text },
+      'bootstrap --organization NAME --kind staging|production --network N --currency btc [--limit N] [--node ID] --out FILE',
+    options: {
+      organization: text,
+      kind: text,
+      network: text,
+      currency: text,
+      limit: text,
+      node: text,
+      out: text,
+    },
     async run(context) {
       const kind = required(context, 'kind');
       if (kind !== 'staging' && kind !== 'production')
         throw new UsageError('--kind must be staging or production');
       if (required(context, 'currency') !== 'btc') throw new UsageError('--currency must be btc');
       const out = required(context, 'out');
-      const made = await bootstrap(context.db, {
+      const node = optional(context, 'node');
+      const request = {
         organization: required(context, 'organization'),
         kind,
         network: required(context, 'network'),
         currency: 'btc',
         limit: amount(context, 'limit', 0n),
         wallet_name: 'default',
-      });
+        ...(node === null ? {} : { node }),
+      } as const;
+      const made = await bootstrap(context.db, request, context.nodes);
       writeSecret(out, credentialsFile(context.base_url, made));
       const { api_key: _secret, ...shown } = made;
       return { value: { ...shown, written_to: out } };
@@ -124,19 +143,27 @@ const COMMANDS: Record<string, Command> = {
     },
   },
   'lines create': {
-    usage: 'lines create --organization ID --environment ID --network N --currency btc --limit N',
-    options: { organization: text, environment: text, network: text, currency: text, limit: text },
-    run: async (context) => ({
-      value: {
-        id: await addLine(context.db, {
-          organization_id: required(context, 'organization'),
-          environment_id: required(context, 'environment'),
-          network: required(context, 'network'),
-          currency: required(context, 'currency'),
-          limit: amount(context, 'limit'),
-        }),
-      },
-    }),
+    usage: 'lines create --organization ID --environment ID --network N --currency btc --limit N [--node ID]',
+    options: {
+      organization: text,
+      environment: text,
+      network: text,
+      currency: text,
+      limit: text,
+      node: text,
+    },
+    async run(context) {
+      const node = optional(context, 'node');
+      const line = {
+        organization_id: required(context, 'organization'),
+        environment_id: required(context, 'environment'),
+        network: required(context, 'network'),
+        currency: required(context, 'currency'),
+        limit: amount(context, 'limit'),
+        ...(node === null ? {} : { node }),
+      };
+      return { value: { id: await addLine(context.db, line, context.nodes) } };
+    },
   },
   'lines update': {
     usage: 'lines update ID [--limit N] [--disable | --enable]',
@@ -157,9 +184,13 @@ const COMMANDS: Record<string, Command> = {
   deposit: funds('deposit'),
   withdraw: funds('withdraw'),
   audit: {
-    usage: 'audit',
-    options: {},
-    async run({ db }) {
+    usage: 'audit [--nodes]',
+    options: { nodes: flag },
+    async run({ db, values, compareNodes }) {
+      if (values['nodes'] === true) {
+        const compared = await compareNodes(db);
+        return { value: compared, failed: compared.some((node) => node['drift_msats'] !== 0n) };
+      }
       const checks = await runAudit(db);
       return { value: checks, failed: checks.some(({ ok }) => !ok) };
     },
@@ -196,7 +227,7 @@ export const usages = (): string[] => Object.values(COMMANDS).map(({ usage }) =>
 
 export interface Parsed {
   json: boolean;
-  run(db: Database, base_url: string): Promise<Result>;
+  run(place: Place): Promise<Result>;
 }
 
 /** Reads a command line; throws `UsageError` before anything is opened. */
@@ -220,6 +251,6 @@ export function parseCommand(argv: readonly string[]): Parsed {
   const values = parsed.values as Context['values'];
   return {
     json: values['json'] === true,
-    run: (db, base_url) => command.run({ db, base_url, values, positionals: parsed.positionals }),
+    run: (place) => command.run({ ...place, values, positionals: parsed.positionals }),
   };
 }

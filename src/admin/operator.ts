@@ -1,13 +1,12 @@
 import { createTimestamps, systemClock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { newId } from '../core/ids.ts';
-import { networkOf } from '../core/networks.ts';
 import { changeLine, createLine, lockLine, type LineChange } from '../credit/store.ts';
 import { deposit, lockWallets, newPosting, post, withdraw } from '../ledger/ledger.ts';
 import { createWriter } from '../payments/writer.ts';
 import { resolvePayment, type Verdict } from '../payments/resolve.ts';
 import type { Payment, PaymentRef } from '../payments/types.ts';
-import { NODES } from './bootstrap.ts';
+import { nodeFor, type ServingNode } from './bootstrap.ts';
 import { tellServers } from './keys.ts';
 import { trail } from './trail.ts';
 
@@ -49,14 +48,23 @@ export interface NewOperatorLine {
   network: string;
   currency: string;
   limit: bigint;
+  /** Where several nodes serve the network. */
+  node?: string;
 }
 
-/** Makes a line of credit on the node that serves the network; answers its id. */
-export async function addLine(db: Database, line: NewOperatorLine): Promise<string> {
-  const network = networkOf(line.network);
-  const node_id = NODES[network];
-  if (node_id === undefined) throw new Error(`no node serves ${line.network} here`);
+/** Makes a line of credit on a node that serves the network; answers its id. */
+export async function addLine(
+  db: Database,
+  line: NewOperatorLine,
+  registered: readonly ServingNode[] = [],
+): Promise<string> {
   if (line.currency !== 'btc') throw new Error('lines are in btc');
+  const [environment] = await db.query<{ kind: 'staging' | 'production' }>(
+    'SELECT kind FROM environments WHERE organization_id = $1 AND id = $2',
+    [line.organization_id, line.environment_id],
+  );
+  if (!environment) throw new Error(`no environment ${line.environment_id}`);
+  const { id: node_id, network } = nodeFor(registered, line.network, environment.kind, line.node);
   const id = newId();
   await db.transaction(async (sql) => {
     await createLine(sql, { ...line, id, network, node_id });

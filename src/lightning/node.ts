@@ -38,15 +38,19 @@ export interface PayRequest {
   payment_request: string;
   /** Principal to deliver: the invoice's amount, or the given one where it has none. */
   amount_msats: bigint;
+  /** False for an amountless invoice. */
+  amount_in_invoice: boolean;
   max_fee_msats: bigint;
 }
 
 /** The node's word on a payment. Only `settled` and `failed` end one. */
 export type SendOutcome =
-  | { state: 'settled'; preimage: string; fee_msats: bigint }
-  | { state: 'failed'; code: SendFailure; detail: string }
+  | { state: 'settled'; preimage: string; fee_msats: bigint; payment_index?: bigint }
+  | { state: 'failed'; code: SendFailure; detail: string; payment_index?: bigint }
   | { state: 'in_flight' }
   | { state: 'not_found' }
+  /** The call never left, or was turned away unread: it may be repeated at once. */
+  | { state: 'not_sent'; detail: string }
   | { state: 'unknown'; detail: string };
 
 /** The send error codes of the contract that a node's failure maps to. */
@@ -81,6 +85,8 @@ export interface BuildRequest {
 
 export type BuiltTransaction =
   | { state: 'built'; tx_id: string; vout: number; raw: string; fee_sats: bigint }
+  /** The node has the money, but not yet: its change is unconfirmed, or it is away. */
+  | { state: 'later'; detail: string }
   | { state: 'failed'; code: SendFailure; detail: string; context?: Record<string, unknown> };
 
 export interface ChainOutput {
@@ -98,8 +104,21 @@ export interface ChainTransaction {
   outputs: ChainOutput[];
 }
 
+/** Who answers behind a connection: compared with what was seen before, by whoever keeps the books. */
+export interface NodeIdentity {
+  /** Public key of the node, hex. */
+  identity: string;
+  /** Chain that it reports, as one of the names in address.ts. */
+  chain: string;
+  block_height: number;
+}
+
 /** What the node tells by itself. Each handler resolves when what it was told is committed. */
 export interface NodeListener {
+  /** A connection stands. It is used for sends only after this resolves; answers the last stored settle index. */
+  connected(identity: NodeIdentity): Promise<{ settle_index: bigint }>;
+  /** A higher payment index was seen. */
+  indexSeen(payment_index: bigint): void;
   settled(invoices: SettledInvoice[]): Promise<void>;
   /** A send whose call had not brought its end has one now. */
   ended(payment_hash: string, outcome: SendOutcome): Promise<void>;
@@ -107,17 +126,37 @@ export interface NodeListener {
   chainChanged(): Promise<void>;
 }
 
+/** What moves a node's worth beside the payments of its users; each item is told under the same key for ever. */
+export interface NodeBooks {
+  tip_height: number;
+  /** Wallet transactions in blocks: what they changed in the chain wallet, fees included, and what they paid to it. */
+  transactions: { tx_id: string; height: number; net_sats: bigint; outputs: ChainOutput[] }[];
+  /** Channels, with what this node put into each when it was opened; from the funding transaction's broadcast on. */
+  opened: { channel: string; worth_msats: bigint }[];
+  /** Channels that are being closed. */
+  closing: string[];
+  /** Channels that are closed on the chain, with what this node had in each, to the whole sat. */
+  closed: { channel: string; worth_msats: bigint }[];
+  /** Fees earned by forwarding since `forward_index`, and where they end. */
+  forwarded: { fees_msats: bigint; forward_index: number };
+}
+
 export interface LightningNode {
   readonly id: string;
   readonly network: Network;
+  /** As the node reported it last; before it ever did, that of its network. */
   readonly chain: ChainParams;
   readonly sandbox: boolean;
+  /** A call to pay that was made longer ago than this can reach the node no more. */
+  readonly call_window_ms: number;
+  /** Whether a connection stands and was checked: sends are handed over only then. */
+  reachable(): boolean;
 
   /** Makes and stores invoices, in the order of the requests. */
   createInvoices(requests: readonly InvoiceRequest[]): Promise<Invoice[]>;
   /** Cancels a batch; answers in its order. */
   cancelInvoices(payment_hashes: readonly string[]): Promise<CancelOutcome[]>;
-  /** One fresh address per reference; the same reference gives the same address. */
+  /** One fresh address per reference; asked again, it may give others. */
   newAddresses(references: readonly string[]): Promise<string[]>;
   /** Invoices among these that were settled: the comparison of lists at boot and on a timer. */
   settledAmong(payment_hashes: readonly string[]): Promise<SettledInvoice[]>;
@@ -129,18 +168,23 @@ export interface LightningNode {
   /** The node's highest payment index: lower than one seen before means that it lost its history. */
   paymentIndex(): Promise<bigint>;
 
-  /** Builds and signs; broadcasts nothing. Asked twice with one reference it answers the same transaction. */
+  /**
+   * Builds and signs; broadcasts nothing. Asked again with the same reference, an earlier answer is void:
+   * the caller asks again only while it has stored none.
+   */
   buildTransaction(request: BuildRequest): Promise<BuiltTransaction>;
-  /** Broadcasts signed bytes; repeating it is harmless. */
-  broadcast(raw: string): Promise<void>;
+  /** Broadcasts signed bytes under the reference as their label; repeating it is harmless. */
+  broadcast(raw: string, reference: string): Promise<void>;
   /** Wallet transactions from `since_height` on, those in the mempool included. */
   transactions(since_height: number): Promise<{ tip_height: number; transactions: ChainTransaction[] }>;
 
-  /** Starts telling; `settle_index` is the last one that is stored with its credit. */
-  start(listener: NodeListener, settle_index: bigint): Promise<void>;
+  /** Starts connecting and telling; resolves at once where the node is away. */
+  start(listener: NodeListener): Promise<void>;
   stop(): Promise<void>;
   /** Resolves when the node answers; rejects with the reason otherwise. */
   ping(): Promise<void>;
+  /** What else moved this node's worth; null for a node that nobody uses beside us. */
+  readonly books: ((since_height: number, forward_index: number) => Promise<NodeBooks>) | null;
   /** Worth of channels and chain funds (semantics.md section 3, "Node against ledger"). */
   worth(): Promise<{ channels_msats: bigint; chain_msats: bigint }>;
 }

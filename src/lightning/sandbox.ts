@@ -28,6 +28,8 @@ export interface SandboxNode extends LightningNode {
 const SANDBOX_ID = 'sandbox';
 
 const TICK_MS = 500;
+/** No block is this high: asked from here on, the chain tells its tip and the mempool only. */
+const FAR_HEIGHT = 2 ** 31 - 1;
 /** What other processes settled is read again from this far back: an index may be committed late. */
 const OVERLAP = 200n;
 const REPLAY_LIMIT = 500;
@@ -77,6 +79,9 @@ export async function createSandboxNode({
     network: 'mutinynet',
     chain: CHAINS.mutinynet,
     sandbox: true,
+    // A call is a transaction in this database: it ends with its caller.
+    call_window_ms: 0,
+    reachable: () => true,
     createInvoices: invoices.create,
     cancelInvoices: invoices.cancel,
     newAddresses: (references) => Promise.resolve(references.map((reference) => addressOf(seed, reference))),
@@ -89,8 +94,14 @@ export async function createSandboxNode({
       await chain.broadcast(raw);
     },
     transactions: chain.transactions,
-    async start(listening, settle_index) {
+    async start(listening) {
       listener = listening;
+      const { tip_height } = await chain.transactions(FAR_HEIGHT);
+      const { settle_index } = await listening.connected({
+        identity: SANDBOX_ID,
+        chain: 'mutinynet',
+        block_height: tip_height,
+      });
       await subscription.start(listening, settle_index);
     },
     async stop() {
@@ -100,6 +111,7 @@ export async function createSandboxNode({
     async ping() {
       await db.query('SELECT 1');
     },
+    books: null,
     async worth() {
       return {
         channels_msats: (await invoices.worth()) + (await payments.worth()),

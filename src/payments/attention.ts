@@ -1,7 +1,7 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
 
 /** Why a human must look: the money is safe, but no rule can decide. */
-export type AttentionKind = 'lost_history' | 'frozen' | 'over_cap';
+export type AttentionKind = 'lost_history' | 'frozen' | 'over_cap' | 'paid_before';
 
 /** Raises items; one that is open already stays as it is. */
 export async function raiseAttention(sql: Sql, rows: readonly object[]): Promise<void> {

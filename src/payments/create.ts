@@ -121,6 +121,8 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     frozen: null,
     error: null,
     metadata: request.metadata,
+    node_index: null,
+    node_epoch: null,
     last_position: 0,
     created_at,
     updated_at: created_at,

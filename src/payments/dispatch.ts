@@ -1,35 +1,69 @@
 import type { LightningNode, PayRequest, SendOutcome } from '../lightning/node.ts';
+import { decodeInvoice } from '../lightning/bolt11.ts';
 import { toSats } from '../core/money.ts';
+import { raiseAttention } from './attention.ts';
 import { chainDispatchCommand } from './chain.ts';
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
 import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
 import { isOnChain, refKey, refOf, type Payment } from './types.ts';
 
+/** A decision to call is acted on within this time, or not at all: the call's deadline counts from it. */
+const CALL_WITHIN_MS = 5000;
+
 /** Hands approved sends to their node: first the state is committed, only then the node is called. */
 export async function dispatch(engine: Engine, payments: readonly Payment[]): Promise<void> {
+  const [first] = payments;
+  if (!first) return;
+  const node = nodeOf(engine, first.node_id);
+  if (!node.reachable()) return waitForNode(engine, payments);
   const track_at = later(engine, PAUSE_MS.track);
+  const history = engine.histories.of(node.id);
+  const decided_at = performance.now();
   const dispatched = await Promise.all(
     payments
       .filter((payment) => !isOnChain(payment))
       .map((payment) =>
-        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), track_at))),
+        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), track_at, history))),
       ),
   );
   pay(
     engine,
     dispatched.filter((payment) => payment !== undefined),
+    decided_at,
   );
-  await Promise.all(payments.filter(isOnChain).map((payment) => dispatchOnChain(engine, payment)));
+  await Promise.all(payments.filter(isOnChain).map((payment) => dispatchOnChain(engine, node, payment)));
 }
 
-/** Calls the node for payments that are `dispatched`; outcomes arrive one by one, later. */
-export function pay(engine: Engine, payments: readonly Payment[]): void {
+/** When the invoice of a Lightning send expires, ms; never for an address. */
+export const invoiceExpiry = (payment: Payment): number =>
+  payment.payment_request === null ? Infinity : decodeInvoice(payment.payment_request).expires_at_ms;
+
+/** The node is away and nothing was sent: the sends wait, each until its invoice expires. */
+async function waitForNode(engine: Engine, payments: readonly Payment[]): Promise<void> {
+  const now_ms = engine.clock.now();
+  const over = payments.filter((payment) => invoiceExpiry(payment) <= now_ms);
+  const waiting = payments.filter((payment) => !over.includes(payment));
+  await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.retry));
+  const error = sendFailed('upstream_failure', 'the node could not be reached before the invoice expired');
+  await Promise.all(
+    over.map((payment) =>
+      attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['approved']))),
+    ),
+  );
+}
+
+/**
+ * Calls the node for payments that are `dispatched`; outcomes arrive one by one, later. `decided_at` is when
+ * this was decided (`performance.now()`): a process that slept since then leaves the payments to be tracked.
+ */
+export function pay(engine: Engine, payments: readonly Payment[], decided_at: number): void {
   const [first] = payments;
-  if (!first) return;
+  if (!first || performance.now() - decided_at > CALL_WITHIN_MS) return;
+  for (const payment of payments) engine.calls.made(refKey(payment));
   const outcomes = nodeOf(engine, first.node_id).pay(payments.map(payRequest));
   payments.forEach((payment, index) => {
     const outcome = outcomes[index];
-    if (outcome) void outcome.then((end) => applyOutcome(engine, payment, end));
+    if (outcome) void outcome.then((end) => applyAnswer(engine, payment, end));
   });
 }
 
@@ -37,33 +71,67 @@ const payRequest = (payment: Payment): PayRequest => ({
   payment_hash: payment.payment_hash ?? '',
   payment_request: payment.payment_request ?? '',
   amount_msats: payment.amount ?? 0n,
+  amount_in_invoice: decodeInvoice(payment.payment_request ?? '').amount_msats !== null,
   max_fee_msats: payment.max_fee ?? 0n,
 });
+
+/** What a call itself brought: only its loss leaves it open whether it can still arrive. */
+function applyAnswer(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
+  if (outcome.state !== 'unknown') engine.calls.answered(refKey(payment));
+  return applyOutcome(engine, payment, outcome);
+}
 
 /** Ends a dispatched send as its node says; anything but the node's own terminal word changes nothing. */
 export async function applyOutcome(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
   if (outcome.state === 'settled') {
+    if (isOlder(engine, payment, outcome.payment_index)) return raisePaidBefore(engine, payment);
     await attempt(engine, payment, engine.writer.advance(settleSendCommand(refOf(payment), outcome)));
-  } else if (outcome.state === 'failed') {
+    engine.calls.forget(refKey(payment));
+  } else if (outcome.state === 'failed' && mayEnd(engine, payment)) {
     const error = sendFailed(outcome.code, outcome.detail);
     await attempt(
       engine,
       payment,
       engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'])),
     );
+    engine.calls.forget(refKey(payment));
   } else {
-    await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.track));
+    const pause_ms = outcome.state === 'not_sent' ? PAUSE_MS.retry : PAUSE_MS.track;
+    await engine.jobs.putBack([refOf(payment)], later(engine, pause_ms));
   }
 }
 
-async function dispatchOnChain(engine: Engine, payment: Payment): Promise<void> {
-  const node = nodeOf(engine, payment.node_id);
+/** Whether a failure is the last word: no call of ours is on its way that could still pay. */
+const mayEnd = (engine: Engine, payment: Payment): boolean =>
+  engine.calls.over(refKey(payment), nodeOf(engine, payment.node_id).call_window_ms);
+
+/** True for a payment of the same hash that the node had before this send was handed to it. */
+const isOlder = (engine: Engine, payment: Payment, payment_index: bigint | undefined): boolean =>
+  payment_index !== undefined &&
+  payment.node_index !== null &&
+  payment.node_epoch === engine.histories.of(payment.node_id).epoch &&
+  payment_index <= payment.node_index;
+
+/** The operator paid this invoice from the same node, beside Coulomb: whose money it was, no rule can tell. */
+async function raisePaidBefore(engine: Engine, payment: Payment): Promise<void> {
+  const detail = { node_id: payment.node_id, payment_hash: payment.payment_hash };
+  await raiseAttention(engine.db, [
+    { ...refOf(payment), payment_id: payment.id, kind: 'paid_before', detail },
+  ]);
+  await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.broadcast));
+}
+
+async function dispatchOnChain(engine: Engine, node: LightningNode, payment: Payment): Promise<void> {
   const built = await node.buildTransaction({
     reference: refKey(payment),
     address: payment.address ?? '',
     amount_sats: toSats(payment.amount ?? 0n),
     max_fee_sats: toSats(payment.max_fee ?? 0n),
   });
+  if (built.state === 'later') {
+    engine.log.info({ payment_id: payment.id, reason: built.detail }, 'transaction not built yet');
+    return engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.long));
+  }
   if (built.state === 'failed') {
     const error = sendFailed(built.code, built.detail, built.context);
     await attempt(
@@ -101,11 +169,13 @@ export async function broadcastStored(
       'read chain send',
     );
     if (!stored) throw new Error(`payment ${payment.id} is dispatched without a transaction`);
+    let pause_ms: number = PAUSE_MS.broadcast;
     try {
-      await node.broadcast(stored.raw);
+      await node.broadcast(stored.raw, refKey(payment));
     } catch (error) {
+      pause_ms = PAUSE_MS.long;
       engine.log.warn({ err: error, payment_id: payment.id }, 'broadcast failed, will be repeated');
     }
-    await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.long));
+    await engine.jobs.putBack([refOf(payment)], later(engine, pause_ms));
   }
 }

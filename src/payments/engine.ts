@@ -3,6 +3,8 @@ import { createLane, type Lane } from '../core/batch.ts';
 import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import type { LightningNode } from '../lightning/node.ts';
+import type { Calls } from './calls.ts';
+import type { NodeHistories } from './history.ts';
 import type { JobBoard } from './jobs.ts';
 import { refKey, refOf, type Payment, type PaymentRef } from './types.ts';
 import { Superseded, type Writer } from './writer.ts';
@@ -23,10 +25,12 @@ export interface Engine {
   nodes: ReadonlyMap<string, LightningNode>;
   writer: Writer;
   jobs: JobBoard;
+  histories: NodeHistories;
+  calls: Calls;
 }
 
 /** Pauses before something is tried again, in ms. A node that is away is asked at most every 10 s. */
-export const PAUSE_MS = { retry: 2000, track: 5000, long: 10_000 } as const;
+export const PAUSE_MS = { retry: 2000, track: 5000, long: 10_000, broadcast: 60_000 } as const;
 
 /** The time `pause_ms` from now, as a job's run_at. */
 export const later = (engine: Engine, pause_ms: number): string => timeText(engine.clock.now() + pause_ms);

@@ -1,3 +1,4 @@
+import type { InvoiceRequest, LightningNode } from '../lightning/node.ts';
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
 import { failReceiveCommand, generatedCommand } from './receive.ts';
 import { RECEIVE_DUST_MSATS } from './rules.ts';
@@ -15,24 +16,25 @@ export async function generate(engine: Engine, payments: readonly Payment[]): Pr
   const [first] = payments;
   if (!first) return;
   const node = nodeOf(engine, first.node_id);
+  if (!node.reachable()) return waitForNode(engine, payments, 'not connected');
+  try {
+    await make(engine, node, payments);
+  } catch (error) {
+    // One that the node does not take must not keep the others waiting.
+    if (payments.length === 1 || !node.reachable()) return waitForNode(engine, payments, error);
+    for (const payment of payments) {
+      await make(engine, node, [payment]).catch((fault: unknown) => waitForNode(engine, [payment], fault));
+    }
+  }
+}
+
+async function make(engine: Engine, node: LightningNode, payments: readonly Payment[]): Promise<void> {
   const invoiced = payments.filter(wantsInvoice);
   const addressed = payments.filter(wantsAddress);
-  let invoices: Awaited<ReturnType<typeof node.createInvoices>>;
-  let addresses: string[];
-  try {
-    invoices = await node.createInvoices(
-      invoiced.map((payment) => ({
-        reference: refKey(payment),
-        amount_msats: payment.amount === null ? null : payment.amount + payment.processing_fee,
-        description: payment.description ?? '',
-        expiry_seconds: payment.expiration ?? 0,
-        created_at_ms: Date.parse(payment.created_at),
-      })),
-    );
-    addresses = addressed.length > 0 ? await node.newAddresses(addressed.map(refKey)) : [];
-  } catch (error) {
-    return waitForNode(engine, payments, error);
-  }
+  const [invoices, addresses] = await Promise.all([
+    node.createInvoices(invoiced.map(invoiceRequest)),
+    addressed.length > 0 ? node.newAddresses(addressed.map(refKey)) : [],
+  ]);
   const invoiceOf = new Map(invoiced.map((payment, index) => [payment, invoices[index] ?? null]));
   const addressOf = new Map(addressed.map((payment, index) => [payment, addresses[index] ?? null]));
   await Promise.all(
@@ -42,6 +44,14 @@ export async function generate(engine: Engine, payments: readonly Payment[]): Pr
     }),
   );
 }
+
+const invoiceRequest = (payment: Payment): InvoiceRequest => ({
+  reference: refKey(payment),
+  amount_msats: payment.amount === null ? null : payment.amount + payment.processing_fee,
+  description: payment.description ?? '',
+  expiry_seconds: payment.expiration ?? 0,
+  created_at_ms: Date.parse(payment.created_at),
+});
 
 /** The node is away: the receives wait, each until its own time is up. */
 async function waitForNode(engine: Engine, payments: readonly Payment[], cause: unknown): Promise<void> {

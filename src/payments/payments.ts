@@ -8,14 +8,9 @@ import { createStep, PAUSE_MS, type Engine, type EngineConfig } from './engine.t
 import { generate } from './generate.ts';
 import { settleInside } from './inside.ts';
 import { createJobBoard, type Job } from './jobs.ts';
-import {
-  COMPARE_FROM_START,
-  compareInvoices,
-  creditSettled,
-  expire,
-  rememberPaymentIndex,
-  track,
-} from './recover.ts';
+import { createCalls } from './calls.ts';
+import { createHistories } from './history.ts';
+import { COMPARE_FROM_START, compareInvoices, creditSettled, expire, track } from './recover.ts';
 import { scanChain } from './scan.ts';
 import { readPayments } from './store.ts';
 import { isOnChain, refKey, type JobKind, type Payment, type PaymentRef } from './types.ts';
@@ -27,6 +22,8 @@ export interface PaymentsDeps {
   log: Logger;
   nodes: ReadonlyMap<string, LightningNode>;
   config: EngineConfig;
+  /** Runs when a node has connected, before anything is sent through it, and whenever its chain changed. */
+  onNode(node: LightningNode): Promise<void>;
 }
 
 /** Everything that moves payments in this process. */
@@ -59,7 +56,8 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     max_batch: config.max_batch,
     max_queue: config.max_queue,
   });
-  const engine: Engine = { db, clock, log, config, nodes, writer, jobs };
+  const histories = createHistories(db, log);
+  const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls: createCalls() };
   const steps = new Map([...nodes.keys()].map((id) => [id, nodeSteps(engine)]));
   const scans = new Map(
     [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
@@ -83,8 +81,8 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     jobs.done(unknown.map(refKey));
   }
 
-  const listeners = createListeners(engine, scans);
-  const timer: { stop(): Promise<void>; start(): void } = nodeTimer(engine, scans);
+  const timer = nodeTimer(engine, scans);
+  const listeners = createListeners(engine, scans, timer.look, deps.onNode);
   return {
     engine,
     begin(payment) {
@@ -109,6 +107,7 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
       for (const lanes of steps.values()) for (const lane of Object.values(lanes)) await lane.idle();
       await writer.idle();
       await jobs.stop();
+      await histories.stop();
     },
     queueDepth: () => writer.depth(),
   };
@@ -150,7 +149,12 @@ function singleFlight(work: () => Promise<void>): () => Promise<void> {
   return run;
 }
 
-function createListeners(engine: Engine, scans: ReadonlyMap<string, () => Promise<void>>) {
+function createListeners(
+  engine: Engine,
+  scans: ReadonlyMap<string, () => Promise<void>>,
+  look: (node: LightningNode) => Promise<void>,
+  onNode: PaymentsDeps['onNode'],
+) {
   const lastSettled = async (node_id: string): Promise<bigint> => {
     const [row] = await engine.db.query<{ last: bigint | null }>(
       'SELECT max(settle_index) AS last FROM payment_keys WHERE node_id = $1 AND settle_index IS NOT NULL',
@@ -160,19 +164,23 @@ function createListeners(engine: Engine, scans: ReadonlyMap<string, () => Promis
     return row?.last ?? 0n;
   };
   return {
-    async start(node: LightningNode): Promise<void> {
-      await node.start(
-        {
-          settled: (invoices) => creditSettled(engine, node, invoices),
-          ended: async (payment_hash, outcome) => {
-            const payment = await sendOfHash(engine, node.id, payment_hash);
-            if (payment) await applyOutcome(engine, payment, outcome);
-          },
-          chainChanged: async () => scans.get(node.id)?.(),
+    start: (node: LightningNode): Promise<void> =>
+      node.start({
+        async connected(identity) {
+          await engine.histories.connected(node, identity);
+          await onNode(node);
+          const settle_index = await lastSettled(node.id);
+          void look(node);
+          return { settle_index };
         },
-        await lastSettled(node.id),
-      );
-    },
+        indexSeen: (index) => engine.histories.indexSeen(node.id, index),
+        settled: (invoices) => creditSettled(engine, node, invoices),
+        ended: async (payment_hash, outcome) => {
+          const payment = await sendOfHash(engine, node.id, payment_hash);
+          if (payment) await applyOutcome(engine, payment, outcome);
+        },
+        chainChanged: async () => scans.get(node.id)?.(),
+      }),
   };
 }
 
@@ -192,34 +200,58 @@ async function sendOfHash(
   return payment;
 }
 
-/** What is looked at again and again, whether or not a node told us: chain, open invoices, payment index. */
+/** What is looked at again and again, whether or not a node told us: history, chain, open invoices. */
 function nodeTimer(engine: Engine, scans: ReadonlyMap<string, () => Promise<void>>) {
   let timer: NodeJS.Timeout | null = null;
-  let running: Promise<unknown> = Promise.resolve();
+  const stopping = new AbortController();
+  const ending = stopping.signal;
+  const running = new Map<string, Promise<void>>();
   const positions = new Map<string, PaymentRef>();
-  const look = async (node: LightningNode): Promise<void> => {
+
+  /** One page of open receives; at boot, and after each connection, all of them in turn. */
+  async function compareInvoicesOf(node: LightningNode): Promise<void> {
+    const from = positions.get(node.id);
+    let at = await compareInvoices(engine, node, from ?? COMPARE_FROM_START);
+    if (from === undefined) {
+      while (at !== COMPARE_FROM_START && !ending.aborted) at = await compareInvoices(engine, node, at);
+    }
+    positions.set(node.id, at);
+  }
+
+  async function once(node: LightningNode): Promise<void> {
     try {
-      await rememberPaymentIndex(engine, node);
+      await engine.histories.compare(node);
       await scans.get(node.id)?.();
-      positions.set(
-        node.id,
-        await compareInvoices(engine, node, positions.get(node.id) ?? COMPARE_FROM_START),
-      );
+      await compareInvoicesOf(node);
     } catch (error) {
       engine.log.warn({ err: error, node_id: node.id }, 'node not compared, will be tried again');
     }
-  };
-  const lookAtAll = (): void => {
-    running = Promise.all([...engine.nodes.values()].map(look));
+  }
+
+  /** A node that hangs is waited for by itself; the others are looked at all the same. */
+  const lookOnce = (node: LightningNode): Promise<void> => {
+    const known = running.get(node.id);
+    if (known) return known;
+    const work = once(node).finally(() => running.delete(node.id));
+    running.set(node.id, work);
+    return work;
   };
   return {
+    /** After a connection: everything may have happened meanwhile. */
+    async look(node: LightningNode): Promise<void> {
+      await running.get(node.id);
+      positions.delete(node.id);
+      await lookOnce(node);
+    },
     start() {
-      lookAtAll();
-      timer = setInterval(lookAtAll, NODE_TIMER_MS);
+      timer = setInterval(() => {
+        for (const node of engine.nodes.values()) if (node.reachable()) void lookOnce(node);
+      }, NODE_TIMER_MS);
     },
     async stop() {
+      stopping.abort();
       if (timer) clearInterval(timer);
-      await running;
+      await Promise.all(running.values());
     },
   };
 }

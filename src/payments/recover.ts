@@ -1,12 +1,12 @@
-import { decodeInvoice } from '../lightning/bolt11.ts';
 import { raiseAttention } from './attention.ts';
-import { applyOutcome, pay } from './dispatch.ts';
+import { applyOutcome, invoiceExpiry, pay } from './dispatch.ts';
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
 import { creditInvoiceCommand, expireCommand, postponeCommand } from './receive.ts';
 import { findTargets } from './store.ts';
-import { failSendCommand, sendFailed } from './settle.ts';
-import { refOf, type Payment, type PaymentRef } from './types.ts';
+import { failSendCommand, repeatCommand, sendFailed } from './settle.ts';
+import { refKey, refOf, type Payment, type PaymentRef } from './types.ts';
 import type { LightningNode, SettledInvoice } from '../lightning/node.ts';
+import { Superseded } from './writer.ts';
 
 /** How long after an invoice's expiry a send that the node never saw may be given up. */
 const EXPIRY_MARGIN_MS = 10 * 60_000;
@@ -16,6 +16,9 @@ export async function track(engine: Engine, payments: readonly Payment[]): Promi
   const [first] = payments;
   if (!first) return;
   const node = nodeOf(engine, first.node_id);
+  if (!node.reachable()) {
+    return engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.retry));
+  }
   const outcomes = await node.lookupPayments(payments.map(({ payment_hash }) => payment_hash ?? ''));
   const missing = payments.filter((_payment, index) => outcomes[index]?.state === 'not_found');
   await Promise.all(
@@ -28,34 +31,28 @@ export async function track(engine: Engine, payments: readonly Payment[]): Promi
 }
 
 /**
- * The node does not know these payments. That ends nothing: while its history is whole they are sent
- * again under the same hash, which it refuses to pay twice (semantics.md section 3).
+ * The node does not know these payments. That ends nothing: while its history is whole, and no earlier call can
+ * arrive any more, they are sent again under the same hash, which it refuses to pay twice (semantics.md section 3).
  */
 async function resend(engine: Engine, node: LightningNode, payments: readonly Payment[]): Promise<void> {
-  const [state] = await engine.db.query<{ payment_index: bigint }>(
-    'SELECT payment_index FROM node_state WHERE node_id = $1',
-    [node.id],
-    'read node state',
+  await engine.histories.compare(node);
+  const { epoch, index } = engine.histories.of(node.id);
+  const lost = payments.filter(({ node_epoch }) => node_epoch !== null && node_epoch < epoch);
+  const detail = { node_id: node.id, payment_index: index.toString() };
+  await raiseAttention(
+    engine.db,
+    lost.map((payment) => ({ ...refOf(payment), payment_id: payment.id, kind: 'lost_history', detail })),
   );
-  const index = await node.paymentIndex();
-  if (index < (state?.payment_index ?? 0n)) {
-    const detail = {
-      node_id: node.id,
-      payment_index: index.toString(),
-      stored: state?.payment_index.toString(),
-    };
-    await raiseAttention(
-      engine.db,
-      payments.map((payment) => ({
-        ...refOf(payment),
-        payment_id: payment.id,
-        kind: 'lost_history',
-        detail,
-      })),
-    );
-    await engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.long));
-    return;
-  }
+  await engine.jobs.putBack(lost.map(refOf), later(engine, PAUSE_MS.broadcast));
+  const open = payments.filter((payment) => !lost.includes(payment));
+  const free = open.filter((payment) => engine.calls.over(refKey(payment), node.call_window_ms));
+  const waiting = open.filter((payment) => !free.includes(payment));
+  await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.track));
+  await sendAgain(engine, free);
+}
+
+/** Sends what no call can have reached the node for; what nobody would accept any more has failed. */
+async function sendAgain(engine: Engine, payments: readonly Payment[]): Promise<void> {
   const now_ms = engine.clock.now();
   const over = payments.filter((payment) => invoiceExpiry(payment) + EXPIRY_MARGIN_MS < now_ms);
   const error = sendFailed('upstream_failure', 'the node never took the payment before its invoice expired');
@@ -65,26 +62,24 @@ async function resend(engine: Engine, node: LightningNode, payments: readonly Pa
     ),
   );
   const again = payments.filter((payment) => !over.includes(payment));
-  await engine.jobs.putBack(again.map(refOf), later(engine, PAUSE_MS.track));
-  pay(engine, again);
-}
-
-const invoiceExpiry = (payment: Payment): number =>
-  payment.payment_request === null ? 0 : decodeInvoice(payment.payment_request).expires_at_ms;
-
-/** Remembers how far the node's payment history went, so that a shorter one is noticed. */
-export async function rememberPaymentIndex(engine: Engine, node: LightningNode): Promise<void> {
-  const index = await node.paymentIndex();
-  await engine.db.query(
-    `INSERT INTO node_state (node_id, payment_index) VALUES ($1, $2)
-     ON CONFLICT (node_id) DO UPDATE SET payment_index = excluded.payment_index
-     WHERE node_state.payment_index < excluded.payment_index`,
-    [node.id, index],
-    'remember payment index',
+  const track_at = later(engine, PAUSE_MS.track);
+  const decided_at = performance.now();
+  const repeated = await Promise.all(
+    again.map((payment) =>
+      attempt(engine, payment, engine.writer.advance(repeatCommand(refOf(payment), track_at))),
+    ),
+  );
+  pay(
+    engine,
+    repeated.filter((payment) => payment !== undefined),
+    decided_at,
   );
 }
 
-/** Credits settled invoices; those that are no payment of ours are left to whoever made them. */
+/**
+ * Credits settled invoices; those that are no payment of ours are left to whoever made them. Rejects when one
+ * could not be booked, so that whoever told it tells it again.
+ */
 export async function creditSettled(
   engine: Engine,
   node: LightningNode,
@@ -98,13 +93,16 @@ export async function creditSettled(
   const byHash = new Map(
     targets.filter(({ node_id }) => node_id === node.id).map((target) => [target.key, target]),
   );
-  await Promise.all(
+  const booked = await Promise.allSettled(
     settled.map(async (invoice) => {
       const target = byHash.get(invoice.payment_hash);
       if (!target) return;
-      await attempt(engine, target, engine.writer.advance(creditInvoiceCommand(target, node.id, invoice)));
+      await engine.writer.advance(creditInvoiceCommand(target, node.id, invoice));
     }),
   );
+  for (const result of booked) {
+    if (result.status === 'rejected' && !(result.reason instanceof Superseded)) throw result.reason;
+  }
 }
 
 /**

@@ -21,12 +21,29 @@ export function fundsOf(payment: Payment): HeldFunds {
 }
 
 /** approved -> dispatched: from the commit on, the node may have been called. Answers the payment to call with. */
-export const dispatchCommand = (ref: PaymentRef, track_at: string): Command<Payment> => ({
+export const dispatchCommand = (
+  ref: PaymentRef,
+  track_at: string,
+  history: { index: bigint; epoch: number },
+): Command<Payment> => ({
   payments: [ref],
   moves_money: false,
   decide(work) {
     const payment = expectState(work, ref, ['approved']);
+    payment.node_index = history.index;
+    payment.node_epoch = history.epoch;
     work.move(payment, 'dispatched', 'dispatched');
+    work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+    return payment;
+  },
+});
+
+/** A dispatched send is about to be handed over once more: refused when somebody has ended it meanwhile. */
+export const repeatCommand = (ref: PaymentRef, track_at: string): Command<Payment> => ({
+  payments: [ref],
+  moves_money: false,
+  decide(work) {
+    const payment = expectState(work, ref, ['dispatched']);
     work.job(payment, { kind: 'track', run_at: track_at, mine: true });
     return payment;
   },

@@ -67,6 +67,9 @@ export interface Payment extends PaymentRef {
   frozen: Frozen[] | null;
   error: PaymentError | null;
   metadata: Record<string, string> | null;
+  /** The node's payment history when the send was handed over: its highest index, and how often it was lost before. */
+  node_index: bigint | null;
+  node_epoch: number | null;
   last_position: number;
   created_at: string;
   updated_at: string;

@@ -1,0 +1,133 @@
+import { RawTx } from '@scure/btc-signer';
+import { bytesOf, type LndClient } from './lnd-client.ts';
+import type { LndTransaction } from './lnd-chain.ts';
+import type { NodeBooks } from './node.ts';
+
+interface OpenChannel {
+  channel_point: string;
+  capacity: string;
+  initiator: boolean;
+  push_amount_sat: string;
+}
+interface ClosedChannel {
+  channel_point: string;
+  closing_tx_hash: string;
+  capacity: string;
+  settled_balance: string;
+  time_locked_balance: string;
+  open_initiator: string;
+  close_type: string;
+}
+interface PendingChannel {
+  channel_point: string;
+  capacity: string;
+  local_balance: string;
+  remote_balance: string;
+  initiator: string;
+}
+interface Pending {
+  pending_open_channels: { channel: PendingChannel }[];
+  waiting_close_channels: { channel: PendingChannel }[];
+  pending_force_closing_channels: { channel: PendingChannel }[];
+}
+interface Forwarding {
+  forwarding_events: { fee_msat: string }[];
+  last_offset_index: number;
+}
+
+const MSATS_PER_SAT = 1000n;
+const FORWARDS_PER_PAGE = 10_000;
+const LOCAL = 'INITIATOR_LOCAL';
+const ANCHOR_SATS = 330n;
+
+/** Reads from the node's lists what moves its worth beside payments. Bounded by `since_height` and by pages. */
+export async function lndBooks(
+  client: LndClient,
+  since_height: number,
+  forward_index: number,
+): Promise<NodeBooks> {
+  const [info, { transactions }, { channels: open }, { channels: closed }, pending, forwarded] =
+    await Promise.all([
+      client.ask<{ block_height: number }>('default', 'getInfo', {}),
+      client.ask<{ transactions: LndTransaction[] }>('default', 'getTransactions', {
+        start_height: since_height,
+        end_height: -1,
+      }),
+      client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
+      client.ask<{ channels: ClosedChannel[] }>('default', 'closedChannels', {}),
+      client.ask<Pending>('default', 'pendingChannels', {}),
+      forwardedSince(client, forward_index),
+    ]);
+  const byId = new Map(transactions.map((transaction) => [transaction.tx_hash, transaction]));
+  return {
+    tip_height: info.block_height,
+    transactions: transactions
+      .filter(({ num_confirmations }) => num_confirmations > 0)
+      .map((transaction) => ({
+        tx_id: transaction.tx_hash,
+        height: transaction.block_height,
+        net_sats: BigInt(transaction.amount),
+        outputs: transaction.output_details
+          .filter((output) => output.is_our_address)
+          .map((output) => ({
+            vout: Number(output.output_index),
+            address: output.address,
+            amount_sats: BigInt(output.amount),
+          })),
+      })),
+    opened: [
+      ...open.map((channel) => ({ channel: channel.channel_point, worth_msats: openedWorth(channel) })),
+      ...pending.pending_open_channels.map(({ channel }) => ({
+        channel: channel.channel_point,
+        worth_msats: pendingWorth(channel),
+      })),
+    ],
+    closing: [...pending.waiting_close_channels, ...pending.pending_force_closing_channels].map(
+      ({ channel }) => channel.channel_point,
+    ),
+    closed: closed
+      .filter(({ close_type }) => close_type !== 'FUNDING_CANCELED')
+      .map((channel) => ({
+        channel: channel.channel_point,
+        worth_msats: closedWorth(channel, byId.get(channel.closing_tx_hash)),
+      })),
+    forwarded,
+  };
+}
+
+/** What we put in: all but what was given to the peer, or what the peer gave. */
+const openedWorth = ({ capacity, initiator, push_amount_sat }: OpenChannel): bigint =>
+  (initiator ? BigInt(capacity) - BigInt(push_amount_sat) : BigInt(push_amount_sat)) * MSATS_PER_SAT;
+
+const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: PendingChannel): bigint =>
+  (initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance)) * MSATS_PER_SAT;
+
+/**
+ * What we had in: our balance, and as the opener what the closing transaction took as its fee and for anchors.
+ * The rest below a sat went to the fee as well.
+ */
+function closedWorth(channel: ClosedChannel, closing: LndTransaction | undefined): bigint {
+  const balance = BigInt(channel.settled_balance) + BigInt(channel.time_locked_balance);
+  if (channel.open_initiator !== LOCAL || !closing) return balance * MSATS_PER_SAT;
+  const { outputs } = RawTx.decode(Uint8Array.from(bytesOf(closing.raw_tx_hex)));
+  const paid = outputs.reduce((sum, { amount }) => sum + amount, 0n);
+  const forced = channel.close_type !== 'COOPERATIVE_CLOSE';
+  const anchors = forced ? BigInt(outputs.filter(({ amount }) => amount === ANCHOR_SATS).length) : 0n;
+  return (balance + BigInt(channel.capacity) - paid + anchors * ANCHOR_SATS) * MSATS_PER_SAT;
+}
+
+async function forwardedSince(client: LndClient, from: number): Promise<NodeBooks['forwarded']> {
+  let fees_msats = 0n;
+  let forward_index = from;
+  for (;;) {
+    const page = await client.ask<Forwarding>('default', 'forwardingHistory', {
+      start_time: '1',
+      end_time: Math.ceil(Date.now() / 1000 + 86_400).toString(),
+      index_offset: forward_index,
+      num_max_events: FORWARDS_PER_PAGE,
+    });
+    for (const { fee_msat } of page.forwarding_events) fees_msats += BigInt(fee_msat);
+    if (page.forwarding_events.length > 0) forward_index = page.last_offset_index;
+    if (page.forwarding_events.length < FORWARDS_PER_PAGE) return { fees_msats, forward_index };
+  }
+}

@@ -1,0 +1,168 @@
+import { X509Certificate } from 'node:crypto';
+import { isIP } from 'node:net';
+import {
+  Channel,
+  credentials,
+  Metadata,
+  status,
+  type ChannelCredentials,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { authenticatedLndGrpc } from 'lightning';
+
+// How lnd is spoken to: raw gRPC over the clients of the `lightning` package. Its own wrappers turn amounts into
+// numbers and hide which failures came from the node; here 64-bit integers stay text and every error keeps its code.
+
+export type Service = 'default' | 'router' | 'invoices' | 'wallet' | 'chain';
+
+/** A stream of messages from the node. */
+export interface LndStream<T> {
+  on(event: 'data', listener: (message: T) => void): void;
+  on(event: 'error', listener: (error: ServiceError) => void): void;
+  on(event: 'end', listener: () => void): void;
+  cancel(): void;
+}
+
+export interface LndClient {
+  /** One question, one answer. Rejects with a gRPC `ServiceError`; after `timeout_ms` with DEADLINE_EXCEEDED. */
+  ask<T>(service: Service, method: string, request: object, timeout_ms?: number): Promise<T>;
+  /** Opens a stream; `macaroon` (hex) replaces the usual one. */
+  listen<T>(service: Service, method: string, request: object, macaroon?: string): LndStream<T>;
+  /** Whether the connection stands; asking also makes an idle one connect. */
+  connected(): boolean;
+  close(): void;
+}
+
+export interface LndAccess {
+  /** host:port */
+  socket: string;
+  /** PEM. */
+  cert: Buffer;
+  macaroon: Buffer;
+}
+
+type Method = (...parameters: unknown[]) => unknown;
+type RawClient = Record<string, Method> & {
+  close(): void;
+  getChannel(): { getConnectivityState(connect: boolean): number };
+};
+type ClientClass = new (
+  socket: string,
+  credentials: ChannelCredentials,
+  options: { channelOverride: Channel },
+) => RawClient;
+
+const SERVICES: readonly Service[] = ['default', 'router', 'invoices', 'wallet', 'chain'];
+const READY = 2;
+/** Long enough for a busy node on a slow disk; after it the answer is unknown. */
+const ASK_TIMEOUT_MS = 30_000;
+
+const CHANNEL_OPTIONS = {
+  // A link that swallows everything is noticed within 15 s (lnd allows a ping every 5 s while a stream is open).
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5000,
+  'grpc.keepalive_permit_without_calls': 0,
+  // A node that is away is tried again after at most 10 s.
+  'grpc.initial_reconnect_backoff_ms': 500,
+  'grpc.min_reconnect_backoff_ms': 500,
+  'grpc.max_reconnect_backoff_ms': 10_000,
+  // The library must not repeat a call by itself: a payment is sent once per decision of ours.
+  'grpc.enable_retries': 0,
+  'grpc.max_receive_message_length': -1,
+};
+
+/** An address is no server name in TLS: where the certificate names localhost too, that is asked for instead. */
+function nameOptions({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Record<string, string> {
+  const host = socket.slice(0, socket.lastIndexOf(':')).replaceAll(/[[\]]/g, '');
+  const named = isIP(host) === 0 || new X509Certificate(cert).checkHost('localhost') === undefined;
+  return named ? {} : { 'grpc.ssl_target_name_override': 'localhost' };
+}
+
+function openServices({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Map<Service, RawClient> {
+  // `lightning` loads the protocol and makes one client per service; ours are the same classes with bounds.
+  const { lnd } = authenticatedLndGrpc({ cert: cert.toString('base64'), socket } as never);
+  const made = lnd as unknown as Record<string, RawClient>;
+  const ssl = credentials.createSsl(cert);
+  const options = { ...CHANNEL_OPTIONS, ...nameOptions({ socket, cert }) };
+  const services = new Map<Service, RawClient>();
+  // One connection for all services: a payment never waits for a handshake of its own.
+  const channel = new Channel(socket, ssl, options);
+  for (const [name, client] of Object.entries(made)) {
+    if (SERVICES.includes(name as Service)) {
+      const Client = client.constructor as unknown as ClientClass;
+      services.set(name as Service, new Client(socket, ssl, { channelOverride: channel }));
+    }
+    client.close();
+  }
+  return services;
+}
+
+function metadataOf(macaroon: string): Metadata {
+  const metadata = new Metadata();
+  metadata.set('macaroon', macaroon);
+  return metadata;
+}
+
+/** Opens the connection to a node; it connects by itself, again and again. Nothing is asked yet. */
+export function openLnd(access: LndAccess): LndClient {
+  const services = openServices(access);
+  const usual = metadataOf(access.macaroon.toString('hex'));
+  const clientOf = (service: Service): RawClient => {
+    const client = services.get(service);
+    if (!client) throw new Error(`lnd has no service ${service}`);
+    return client;
+  };
+  const methodOf = (service: Service, name: string): Method => {
+    const client = clientOf(service);
+    const method = client[name];
+    if (!method) throw new Error(`lnd has no method ${service}.${name}`);
+    return method.bind(client);
+  };
+  return {
+    ask: <T>(service: Service, name: string, request: object, timeout_ms = ASK_TIMEOUT_MS) =>
+      new Promise<T>((resolve, reject) => {
+        methodOf(service, name)(
+          request,
+          usual,
+          { deadline: Date.now() + timeout_ms },
+          (error: ServiceError | null, answer: T) => (error ? reject(error) : resolve(answer)),
+        );
+      }),
+    listen: <T>(service: Service, name: string, request: object, macaroon?: string) =>
+      methodOf(service, name)(request, macaroon === undefined ? usual : metadataOf(macaroon)) as LndStream<T>,
+    connected: () => clientOf('router').getChannel().getConnectivityState(true) === READY,
+    close() {
+      for (const client of services.values()) client.close();
+    },
+  };
+}
+
+/** A gRPC failure as lnd or the link told it. */
+export interface LndFailure {
+  code: number;
+  details: string;
+}
+
+export const failureOf = (error: unknown): LndFailure => {
+  const { code, details } = error as Partial<ServiceError>;
+  return { code: code ?? status.UNKNOWN, details: details ?? String(error) };
+};
+
+// What the link or the library says. Anything else is an answer of the node itself.
+const LINK_CODES: ReadonlySet<number> = new Set([
+  status.CANCELLED,
+  status.DEADLINE_EXCEEDED,
+  status.UNAVAILABLE,
+  status.INTERNAL,
+  status.RESOURCE_EXHAUSTED,
+  status.ABORTED,
+]);
+
+/** True when an error says nothing about the node's mind: the call may have been heard or not. */
+export const isLinkFailure = ({ code, details }: LndFailure): boolean =>
+  LINK_CODES.has(code) || /context canceled|deadline exceeded|shutting down|not yet ready/i.test(details);
+
+/** Lower-case hex of bytes that lnd sends. */
+export const hexOf = (bytes: Uint8Array | null | undefined): string =>
+  Buffer.from(bytes ?? []).toString('hex');
+export const bytesOf = (hex: string): Buffer => Buffer.from(hex, 'hex');

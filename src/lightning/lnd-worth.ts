@@ -1,0 +1,95 @@
+import type { LndClient } from './lnd-client.ts';
+
+interface Amount {
+  msat: string;
+}
+interface ChannelBalance {
+  local_balance: Amount;
+  unsettled_local_balance: Amount;
+  pending_open_local_balance: Amount;
+}
+interface OpenChannel {
+  initiator: boolean;
+  commit_fee: string;
+  fee_per_kw: string;
+  commitment_type: string;
+  pending_htlcs: unknown[];
+}
+interface PendingChannel {
+  initiator: string;
+  commitment_type: string;
+}
+interface Pending {
+  pending_open_channels: { channel: PendingChannel; commit_fee: string }[];
+  waiting_close_channels: { limbo_balance: string }[];
+  pending_force_closing_channels: { limbo_balance: string }[];
+}
+
+const MSATS_PER_SAT = 1000n;
+const LOCAL = 'INITIATOR_LOCAL';
+/** Two anchors of 330 sats, paid by whoever opened the channel (BOLT 3). */
+const ANCHORS_SATS = 660n;
+
+const anchorsOf = (commitment_type: string): bigint =>
+  /ANCHORS|SCRIPT_ENFORCED_LEASE|TAPROOT/.test(commitment_type) ? ANCHORS_SATS : 0n;
+
+/** Weights of a commitment transaction and of each HTLC in it (BOLT 3, and lnd's for Taproot channels). */
+const COMMITMENT_WEIGHT = { legacy: 724n, anchors: 1124n, taproot: 968n };
+const HTLC_WEIGHT = 172n;
+
+const weightOf = (commitment_type: string): bigint => {
+  if (/TAPROOT/.test(commitment_type)) return COMMITMENT_WEIGHT.taproot;
+  return anchorsOf(commitment_type) > 0n ? COMMITMENT_WEIGHT.anchors : COMMITMENT_WEIGHT.legacy;
+};
+
+/**
+ * The fee that the opener of a channel funds; sats. lnd reports what the commitment leaves to the miners, a sat more
+ * where both balances have a part below a sat. That sat is still theirs: the fee is the one that its rate gives.
+ */
+function commitmentFee({ commit_fee, fee_per_kw, commitment_type, pending_htlcs }: OpenChannel): bigint {
+  const reported = BigInt(commit_fee);
+  const weight = weightOf(commitment_type);
+  for (let htlcs = 0n; htlcs <= BigInt(pending_htlcs.length); htlcs += 1n) {
+    const reckoned = (BigInt(fee_per_kw) * (weight + htlcs * HTLC_WEIGHT)) / 1000n;
+    if (reported - reckoned === 1n) return reckoned;
+  }
+  return reported;
+}
+
+const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) => total + value, 0n);
+
+/**
+ * Worth of a node (semantics.md section 3): channel balances, own HTLCs in flight, commitment fees and anchors that
+ * it funds, pending closes; and its chain wallet, unconfirmed change and reserved inputs included.
+ */
+export async function lndWorth(
+  client: LndClient,
+  conflictedSats: () => Promise<bigint>,
+): Promise<{ channels_msats: bigint; chain_msats: bigint }> {
+  const [conflicted_sats, balance, open, pending, wallet] = await Promise.all([
+    conflictedSats(),
+    client.ask<ChannelBalance>('default', 'channelBalance', {}),
+    client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
+    client.ask<Pending>('default', 'pendingChannels', {}),
+    client.ask<{ total_balance: string; locked_balance: string }>('default', 'walletBalance', {}),
+  ]);
+  const funded_sats = sum([
+    ...open.channels
+      .filter(({ initiator }) => initiator)
+      .map((channel) => commitmentFee(channel) + anchorsOf(channel.commitment_type)),
+    ...pending.pending_open_channels
+      .filter(({ channel }) => channel.initiator === LOCAL)
+      .map(({ channel, commit_fee }) => BigInt(commit_fee) + anchorsOf(channel.commitment_type)),
+    ...pending.waiting_close_channels.map(({ limbo_balance }) => BigInt(limbo_balance)),
+    ...pending.pending_force_closing_channels.map(({ limbo_balance }) => BigInt(limbo_balance)),
+  ]);
+  return {
+    channels_msats:
+      BigInt(balance.local_balance.msat) +
+      BigInt(balance.unsettled_local_balance.msat) +
+      BigInt(balance.pending_open_local_balance.msat) +
+      funded_sats * MSATS_PER_SAT,
+    chain_msats:
+      (BigInt(wallet.total_balance) + BigInt(wallet.locked_balance) - conflicted_sats) * MSATS_PER_SAT,
+  };
+}

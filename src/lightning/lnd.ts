@@ -1,0 +1,249 @@
+import type { Logger } from 'pino';
+import { CHAINS } from './address.ts';
+import { openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
+import { lndBooks } from './lnd-books.ts';
+import { lndChain } from './lnd-chain.ts';
+import { lndInvoices, settledOf, type LndInvoice } from './lnd-invoices.ts';
+import { clockAhead, missingMethods } from './lnd-macaroon.ts';
+import { CALL_DEADLINE_MS, lndPayments } from './lnd-payments.ts';
+import { lndWorth } from './lnd-worth.ts';
+import type { ChainParams, LightningNode, Network, NodeIdentity, NodeListener } from './node.ts';
+
+export interface LndOptions extends LndAccess {
+  id: string;
+  network: Network;
+  private_hints: boolean;
+  invoice_secret: Buffer;
+  log: Logger;
+}
+
+interface Info {
+  identity_pubkey: string;
+  block_height: number;
+  synced_to_chain: boolean;
+  chains: { network: string }[];
+}
+
+/** Chains that a node may be on to serve each network; the first is assumed until the node has answered. */
+const CHAINS_OF: Record<Network, readonly string[]> = {
+  mainnet: ['mainnet'],
+  testnet: ['testnet', 'testnet4', 'regtest', 'simnet'],
+  signet: ['signet'],
+  mutinynet: ['signet'],
+};
+
+const PROBE_TIMEOUT_MS = 10_000;
+const PING_MS = 5000;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10_000;
+const WATCH_MS = 250;
+// A settlement index of another process may be stored before a lower one: this far back is told again.
+const OVERLAP = 100n;
+/** After its deadline a call is refused; the margin is for the clocks, which are compared to the second. */
+const CALL_WINDOW_MS = CALL_DEADLINE_MS + 10_000;
+
+const chainParams = (chain: string): ChainParams => CHAINS[chain as keyof typeof CHAINS] ?? CHAINS.regtest;
+
+/** What is wrong with a node that answers; empty when it can be used. Rejects when it does not answer. */
+async function faultsOf(client: LndClient, options: LndOptions): Promise<string[]> {
+  const missing = await missingMethods(client, options.macaroon);
+  if (missing.length > 0) return [`its macaroon does not allow ${missing.join(', ')}`];
+  const info = await client.ask<Info>('default', 'getInfo', {}, PROBE_TIMEOUT_MS);
+  const chain = info.chains[0]?.network ?? 'unknown';
+  if (CHAINS_OF[options.network].includes(chain)) return [];
+  return [`it is on ${chain}, which does not serve ${options.network}`];
+}
+
+/** Opens an lnd node behind the port. Nothing is asked before `start`. */
+export function createLndNode(options: LndOptions): LightningNode & { faults(): Promise<string[]> } {
+  const { log } = options;
+  const client = openLnd(options);
+  let chain: ChainParams = chainParams(CHAINS_OF[options.network][0] ?? 'regtest');
+  let ahead_ms = 0;
+  let up = false;
+  let trouble = 'not connected yet';
+  let listener: NodeListener | null = null;
+  const payments = lndPayments({
+    client,
+    macaroon: options.macaroon,
+    clockAhead: () => ahead_ms,
+    indexSeen: (index) => listener?.indexSeen(index),
+  });
+
+  const wallet = lndChain({ client, chain: () => chain });
+
+  /** Asks who answers, and refuses one that is not what was configured. */
+  async function verify(): Promise<NodeIdentity> {
+    const faults = await faultsOf(client, options);
+    if (faults.length > 0) throw new Error(faults.join('; '));
+    const info = await client.ask<Info>('default', 'getInfo', {}, PROBE_TIMEOUT_MS);
+    const name = info.chains[0]?.network ?? '';
+    ahead_ms = await clockAhead(client, options.macaroon);
+    chain = chainParams(name);
+    return {
+      identity: info.identity_pubkey,
+      chain: name,
+      block_height: info.block_height,
+    };
+  }
+
+  const connection = createConnection({
+    log: log.child({ node_id: options.id }),
+    async connect(telling) {
+      const identity = await verify();
+      const { settle_index } = await telling.connected(identity);
+      up = true;
+      return watch(client, telling, settle_index);
+    },
+    lost(reason) {
+      up = false;
+      trouble = reason;
+    },
+  });
+
+  return {
+    id: options.id,
+    network: options.network,
+    sandbox: false,
+    call_window_ms: CALL_WINDOW_MS,
+    get chain() {
+      return chain;
+    },
+    reachable: () => up,
+    ...lndInvoices({ ...options, client }),
+    ...payments,
+    ...wallet,
+    books: (since_height, forward_index) => lndBooks(client, since_height, forward_index),
+    worth: () => lndWorth(client, wallet.conflictedSats),
+    faults: () => faultsOf(client, options),
+    start(listening) {
+      listener = listening;
+      connection.start(listening);
+      return Promise.resolve();
+    },
+    async stop() {
+      await connection.stop();
+      client.close();
+    },
+    ping: () => (up ? Promise.resolve() : Promise.reject(new Error(trouble))),
+  };
+}
+
+interface Watch {
+  /** Resolves with the reason when the connection is no longer to be trusted. */
+  broken: Promise<string>;
+  end(): void;
+}
+
+/** Subscribes to what the node tells; whatever ends or is not answered breaks the watch. */
+function watch(client: LndClient, listener: NodeListener, settle_index: bigint): Watch {
+  const streams: { cancel(): void }[] = [];
+  let breakUp: (reason: string) => void = () => {};
+  const broken = new Promise<string>((resolve) => (breakUp = resolve));
+  const listen = (
+    service: 'default' | 'chain',
+    method: string,
+    request: object,
+    on: (message: LndInvoice) => void,
+  ) => {
+    const stream = client.listen<LndInvoice>(service, method, request);
+    stream.on('data', on);
+    stream.on('error', (error) => breakUp(`${method}: ${error.details}`));
+    stream.on('end', () => breakUp(`${method} ended`));
+    streams.push(stream);
+  };
+  const tell = createTeller(listener, breakUp);
+  const from = settle_index > OVERLAP ? settle_index - OVERLAP : settle_index > 0n ? 1n : 0n;
+  listen('default', 'subscribeInvoices', { settle_index: from.toString() }, (invoice) => {
+    if (invoice.state === 'SETTLED') tell(invoice);
+  });
+  const changed = (): void => void listener.chainChanged().catch(() => {});
+  listen('default', 'subscribeTransactions', {}, changed);
+  listen('chain', 'registerBlockEpochNtfn', {}, changed);
+  const ping = setInterval(() => {
+    client
+      .ask('default', 'getInfo', {}, PING_MS)
+      .catch((error: unknown) => breakUp(`no answer: ${(error as Error).message}`));
+  }, PING_MS);
+  return {
+    broken,
+    end() {
+      clearInterval(ping);
+      for (const stream of streams) stream.cancel();
+    },
+  };
+}
+
+/** Tells settlements in batches: those that come while one is being booked form the next. */
+function createTeller(listener: NodeListener, breakUp: (reason: string) => void) {
+  let waiting: LndInvoice[] = [];
+  let telling = false;
+  const drain = async (): Promise<void> => {
+    telling = true;
+    try {
+      while (waiting.length > 0) {
+        const batch = waiting;
+        waiting = [];
+        await listener.settled(batch.map(settledOf));
+      }
+    } catch (error) {
+      // Told again from the last stored index once the watch begins anew.
+      breakUp(`settlements not booked: ${(error as Error).message}`);
+    } finally {
+      telling = false;
+    }
+  };
+  return (invoice: LndInvoice): void => {
+    waiting.push(invoice);
+    if (!telling) void drain();
+  };
+}
+
+interface ConnectionDeps {
+  log: Logger;
+  connect(listener: NodeListener): Promise<Watch>;
+  lost(reason: string): void;
+}
+
+/** Connects, watches, and connects again with growing pauses; a node that is away is never fatal. */
+function createConnection({ log, connect, lost }: ConnectionDeps) {
+  const ending = new AbortController();
+  const stopping = new Promise<void>((resolve) => ending.signal.addEventListener('abort', () => resolve()));
+  let running: Promise<void> = Promise.resolve();
+  const sleep = async (pause_ms: number): Promise<void> => {
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([stopping, new Promise((done) => (timer = setTimeout(done, pause_ms)))]);
+    clearTimeout(timer);
+  };
+  async function run(listener: NodeListener): Promise<void> {
+    let pause_ms = FIRST_PAUSE_MS;
+    let told = '';
+    while (!ending.signal.aborted) {
+      try {
+        const watching = await connect(listener);
+        log.info('node connected');
+        pause_ms = FIRST_PAUSE_MS;
+        const reason = await Promise.race([watching.broken, stopping.then(() => 'stopped')]);
+        watching.end();
+        throw new Error(reason);
+      } catch (error) {
+        const reason = (error as Error).message;
+        lost(reason);
+        if (!ending.signal.aborted && reason !== told)
+          log.warn({ reason }, 'node not connected, will be tried again');
+        told = reason;
+      }
+      await sleep(pause_ms);
+      pause_ms = Math.min(pause_ms * 2, LONGEST_PAUSE_MS);
+    }
+  }
+  return {
+    start(listener: NodeListener): void {
+      running = run(listener);
+    },
+    async stop(): Promise<void> {
+      ending.abort();
+      await Promise.race([running, new Promise((done) => setTimeout(done, WATCH_MS))]);
+    },
+  };
+}
