@@ -30,6 +30,8 @@ export interface LndClient {
   listen<T>(service: Service, method: string, request: object, macaroon?: string): LndStream<T>;
   /** Whether the connection stands; asking also makes an idle one connect. */
   connected(): boolean;
+  /** Drops the connection and what is under way on it, and makes a new one: the old may be half dead. */
+  reconnect(): void;
   close(): void;
 }
 
@@ -42,10 +44,7 @@ export interface LndAccess {
 }
 
 type Method = (...parameters: unknown[]) => unknown;
-type RawClient = Record<string, Method> & {
-  close(): void;
-  getChannel(): { getConnectivityState(connect: boolean): number };
-};
+type RawClient = Record<string, Method> & { close(): void };
 type ClientClass = new (
   socket: string,
   credentials: ChannelCredentials,
@@ -78,23 +77,36 @@ function nameOptions({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Reco
   return named ? {} : { 'grpc.ssl_target_name_override': 'localhost' };
 }
 
-function openServices({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Map<Service, RawClient> {
-  // `lightning` loads the protocol and makes one client per service; ours are the same classes with bounds.
-  const { lnd } = authenticatedLndGrpc({ cert: cert.toString('base64'), socket } as never);
-  const made = lnd as unknown as Record<string, RawClient>;
-  const ssl = credentials.createSsl(cert);
-  const options = { ...CHANNEL_OPTIONS, ...nameOptions({ socket, cert }) };
-  const services = new Map<Service, RawClient>();
-  // One connection for all services: a payment never waits for a handshake of its own.
-  const channel = new Channel(socket, ssl, options);
-  for (const [name, client] of Object.entries(made)) {
+let classes: Map<Service, ClientClass> | null = null;
+
+/** The classes of lnd's services. `lightning` loads the protocol and makes one client of each; that takes a while. */
+function serviceClasses(): Map<Service, ClientClass> {
+  if (classes) return classes;
+  const { lnd } = authenticatedLndGrpc({ cert: '', socket: 'localhost:0' } as never);
+  classes = new Map();
+  for (const [name, client] of Object.entries(lnd as unknown as Record<string, RawClient>)) {
     if (SERVICES.includes(name as Service)) {
-      const Client = client.constructor as unknown as ClientClass;
-      services.set(name as Service, new Client(socket, ssl, { channelOverride: channel }));
+      classes.set(name as Service, client.constructor as unknown as ClientClass);
     }
     client.close();
   }
-  return services;
+  return classes;
+}
+
+interface Connection {
+  services: Map<Service, RawClient>;
+  channel: Channel;
+}
+
+/** One connection for all services: a payment never waits for a handshake of its own. */
+function openConnection({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Connection {
+  const ssl = credentials.createSsl(cert);
+  const channel = new Channel(socket, ssl, { ...CHANNEL_OPTIONS, ...nameOptions({ socket, cert }) });
+  const services = new Map<Service, RawClient>();
+  for (const [name, Client] of serviceClasses()) {
+    services.set(name, new Client(socket, ssl, { channelOverride: channel }));
+  }
+  return { services, channel };
 }
 
 function metadataOf(macaroon: string): Metadata {
@@ -105,10 +117,10 @@ function metadataOf(macaroon: string): Metadata {
 
 /** Opens the connection to a node; it connects by itself, again and again. Nothing is asked yet. */
 export function openLnd(access: LndAccess): LndClient {
-  const services = openServices(access);
+  let connection = openConnection(access);
   const usual = metadataOf(access.macaroon.toString('hex'));
   const clientOf = (service: Service): RawClient => {
-    const client = services.get(service);
+    const client = connection.services.get(service);
     if (!client) throw new Error(`lnd has no service ${service}`);
     return client;
   };
@@ -130,10 +142,12 @@ export function openLnd(access: LndAccess): LndClient {
       }),
     listen: <T>(service: Service, name: string, request: object, macaroon?: string) =>
       methodOf(service, name)(request, macaroon === undefined ? usual : metadataOf(macaroon)) as LndStream<T>,
-    connected: () => clientOf('router').getChannel().getConnectivityState(true) === READY,
-    close() {
-      for (const client of services.values()) client.close();
+    connected: () => Number(connection.channel.getConnectivityState(true)) === READY,
+    reconnect() {
+      connection.channel.close();
+      connection = openConnection(access);
     },
+    close: () => connection.channel.close(),
   };
 }
 

@@ -63,6 +63,9 @@ function withCaveat(macaroon: Buffer, condition: string): Buffer {
 export const withDeadline = (macaroon: Buffer, at_ms: number): Buffer =>
   withCaveat(macaroon, `time-before ${new Date(at_ms).toISOString()}`);
 
+/** Part of connecting: a link that swallows everything is found out soon. */
+const CHECK_TIMEOUT_MS = 5000;
+
 interface Check {
   valid: boolean;
 }
@@ -70,7 +73,12 @@ interface Check {
 async function isValid(client: LndClient, macaroon: Buffer, fullMethod: string): Promise<boolean> {
   try {
     const request = { macaroon, fullMethod, check_default_perms_from_full_method: true };
-    const { valid } = await client.ask<Check>('default', 'checkMacaroonPermissions', request);
+    const { valid } = await client.ask<Check>(
+      'default',
+      'checkMacaroonPermissions',
+      request,
+      CHECK_TIMEOUT_MS,
+    );
     return valid;
   } catch (error) {
     if (isLinkFailure(failureOf(error))) throw error;

@@ -98,6 +98,7 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
     lost(reason) {
       up = false;
       trouble = reason;
+      client.reconnect();
     },
   });
 
@@ -162,7 +163,7 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   listen('chain', 'registerBlockEpochNtfn', {}, changed);
   const ping = setInterval(() => {
     client
-      .ask('default', 'getInfo', {}, PING_MS)
+      .ask('default', 'getInfo', {}, PROBE_TIMEOUT_MS)
       .catch((error: unknown) => breakUp(`no answer: ${(error as Error).message}`));
   }, PING_MS);
   return {

@@ -77,9 +77,9 @@ const COMMANDS: Record<string, (...words: string[]) => Promise<unknown>> = {
 createInterface({ input: process.stdin }).on('line', (line) => {
   const [name = '', ...words] = line.trim().split(/\s+/);
   const command = COMMANDS[name];
-  if (!command) return say(`${Object.keys(COMMANDS).join(', ')}`);
+  if (!command) return say(Object.keys(COMMANDS).join(', '));
   void command(...words).then(
-    (answer) => say(typeof answer === 'object' ? JSON.stringify(answer) : String(answer)),
+    (answer) => say(JSON.stringify(answer)),
     (error: unknown) => say((error as Error).message),
   );
 });

@@ -82,7 +82,10 @@ export async function startProxy(target_port: number): Promise<Proxy> {
     },
     async stop() {
       reset();
-      await new Promise((done) => server.close(done));
+      // A socket that is half closed may never end by itself.
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      await new Promise((done) => setImmediate(done));
     },
   };
 }

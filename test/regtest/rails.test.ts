@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { moveFunds } from '../../src/admin/operator.ts';
-import { auditClean, type TestServer } from '../fixtures.ts';
-import { realActor, startRealServer, driftOf } from './fixture.ts';
+import { loadConfig } from '../../src/config.ts';
+import { actor } from '../actor.ts';
+import { createClient } from '../client.ts';
+import { createTestDatabase } from '../database.ts';
+import { auditClean, newTenant, spawnServer, type TestServer } from '../fixtures.ts';
+import { realActor, ready, startRealServer, driftOf } from './fixture.ts';
 import { CHANNEL_SATS, startNetwork, tools, type RegtestNetwork } from './network.ts';
 import { eventually } from './ports.ts';
 
@@ -302,3 +308,84 @@ rail('a large payment takes both channels at once', async () => {
   assert.equal(sent.status, 'completed', JSON.stringify(sent.error));
   await atRest();
 });
+
+/** A nodes file with one entry, changed. */
+function nodesFile(name: string, fields: object): string {
+  const [entry] = JSON.parse(readFileSync(net.nodes_file, 'utf8')) as object[];
+  const path = join(net.folder, name);
+  writeFileSync(path, JSON.stringify([{ ...entry, ...fields }]));
+  return path;
+}
+
+/** A macaroon that allows these methods, as `lncli bakemacaroon uri:…` makes it. */
+async function bake(name: string, methods: readonly string[]): Promise<string> {
+  const { macaroon } = await net.ours.ask<{ macaroon: string }>('bakeMacaroon', {
+    permissions: methods.map((action) => ({ entity: 'uri', action })),
+    allow_external_permissions: true,
+  });
+  const path = join(net.folder, name);
+  writeFileSync(path, Buffer.from(macaroon, 'hex'));
+  return path;
+}
+
+const METHODS = [
+  ...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(/ uri:(\S+)/g),
+].map(([, method]) => method ?? '');
+
+rail("README's macaroon suffices, one permission less is told at start by name", async () => {
+  const database = await createTestDatabase();
+  try {
+    const whole = nodesFile('whole.json', { macaroon_file: await bake('whole.macaroon', METHODS) });
+    const started = await spawnServer(database.url, { COULOMB_NODES_FILE: whole });
+    await ready(started);
+    await started.kill('SIGTERM');
+    const less = METHODS.filter((method) => !method.endsWith('/SendPaymentV2'));
+    const lacking = nodesFile('lacking.json', { macaroon_file: await bake('lacking.macaroon', less) });
+    await assert.rejects(
+      spawnServer(database.url, { COULOMB_NODES_FILE: lacking }),
+      /node ours: its macaroon does not allow \/routerrpc\.Router\/SendPaymentV2/,
+    );
+    const elsewhere = nodesFile('elsewhere.json', { network: 'mainnet' });
+    await assert.rejects(
+      spawnServer(database.url, { COULOMB_NODES_FILE: elsewhere }),
+      /node ours: it is on regtest, which does not serve mainnet/,
+    );
+  } finally {
+    await database.drop();
+  }
+});
+
+rail(
+  'a node that is away is not fatal: payments are accepted and wait, readiness tells, the sandbox goes on',
+  async () => {
+    const database = await createTestDatabase();
+    const away = nodesFile('away.json', { id: 'away', socket: '127.0.0.1:1' });
+    const environment = { COULOMB_NODES_FILE: away };
+    const started = await spawnServer(database.url, environment);
+    try {
+      const credentials = await newTenant(database.db, 'testnet3', loadConfig(environment).nodes);
+      const client = createClient(started.base_url, credentials.api_key);
+      const mine = actor({ ...server, credentials, client, base_url: started.base_url });
+      const body = {
+        id: randomUUID(),
+        wallet_id: credentials.wallet_id,
+        payment_kind: 'bolt11',
+        amount: btc(1000),
+        expiration: 1,
+      };
+      await mine.accept(body);
+      assert.equal((await mine.get(body.id)).status, 'generating');
+      const answer = await fetch(new URL('/readyz', started.base_url));
+      assert.deepEqual([answer.status, /node away/.test(await answer.text())], [503, true]);
+      const ended = await mine.ended(body.id);
+      assert.deepEqual(
+        [ended.status, ended.error?.type, ended.error?.code],
+        ['failed', 'receive_failed', 'upstream_failure'],
+      );
+      await auditClean(database.db);
+    } finally {
+      await started.kill('SIGTERM');
+      await database.drop();
+    }
+  },
+);
