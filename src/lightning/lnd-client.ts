@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import {
   Channel,
+  connectivityState,
   credentials,
   Metadata,
   status,
@@ -52,7 +53,6 @@ type ClientClass = new (
 ) => RawClient;
 
 const SERVICES: readonly Service[] = ['default', 'router', 'invoices', 'wallet', 'chain'];
-const READY = 2;
 /** Long enough for a busy node on a slow disk; after it the answer is unknown. */
 const ASK_TIMEOUT_MS = 30_000;
 
@@ -142,7 +142,7 @@ export function openLnd(access: LndAccess): LndClient {
       }),
     listen: <T>(service: Service, name: string, request: object, macaroon?: string) =>
       methodOf(service, name)(request, macaroon === undefined ? usual : metadataOf(macaroon)) as LndStream<T>,
-    connected: () => Number(connection.channel.getConnectivityState(true)) === READY,
+    connected: () => connection.channel.getConnectivityState(true) === connectivityState.READY,
     reconnect() {
       connection.channel.close();
       connection = openConnection(access);
@@ -159,7 +159,8 @@ export interface LndFailure {
 
 export const failureOf = (error: unknown): LndFailure => {
   const { code, details } = error as Partial<ServiceError>;
-  return { code: code ?? status.UNKNOWN, details: details ?? String(error) };
+  // What carries no gRPC status never came from the node.
+  return { code: code ?? status.UNAVAILABLE, details: details ?? String(error) };
 };
 
 // What the link or the library says. Anything else is an answer of the node itself.

@@ -63,7 +63,12 @@ export function pay(engine: Engine, payments: readonly Payment[], decided_at: nu
   const outcomes = nodeOf(engine, first.node_id).pay(payments.map(payRequest));
   payments.forEach((payment, index) => {
     const outcome = outcomes[index];
-    if (outcome) void outcome.then((end) => applyAnswer(engine, payment, end));
+    if (!outcome) return;
+    const told = outcome.catch((error: unknown): SendOutcome => ({
+      state: 'unknown',
+      detail: String(error),
+    }));
+    void told.then((end) => applyAnswer(engine, payment, end));
   });
 }
 
