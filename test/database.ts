@@ -52,6 +52,7 @@ async function withDatabase(url: string, work: (db: Database) => Promise<unknown
 }
 
 let own: Promise<TestCluster> | null = null;
+let open = 0;
 
 /** The cluster of the whole run, or one of this file's own when it is run by itself. */
 async function clusterUrl(): Promise<string> {
@@ -70,6 +71,7 @@ export interface TestDatabase {
 /** A database of its own for one test file, cloned from the template. */
 export async function createTestDatabase(): Promise<TestDatabase> {
   const cluster = await clusterUrl();
+  open += 1;
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withDatabase(cluster, (db) => db.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`));
   const url = at(cluster, name);
@@ -80,6 +82,8 @@ export async function createTestDatabase(): Promise<TestDatabase> {
     async drop() {
       await db.close();
       await withDatabase(cluster, (admin) => admin.query(`DROP DATABASE ${name} WITH (FORCE)`));
+      open -= 1;
+      if (open > 0) return;
       const mine = await own;
       own = null;
       await mine?.stop();
