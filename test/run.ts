@@ -34,7 +34,8 @@ async function runFiles(files: string[]): Promise<{ passed: number; failed: numb
     const events = run({
       files,
       concurrency: FILES_AT_ONCE,
-      execArgv: ['--disable-warning=ExperimentalWarning'],
+      // A connection that a test left to a node that is gone must not keep its process.
+      execArgv: ['--disable-warning=ExperimentalWarning', '--test-force-exit'],
     });
     events.on('test:pass', ({ skip, details }) => {
       if (details.type === 'suite') return;

@@ -186,13 +186,10 @@ fault('the node killed -9 with payments in flight: each ends as the node says wh
   const settled = await heldSend();
   const cancelled = await heldSend();
   await net.ours.kill();
-  const waiting = await me.accept(
-    me.sendBody({ payment_request: (await net.carol.invoice({ amount_msats: 1_000_000n })).payment_request }),
-  );
-  assert.deepEqual(
-    [(await me.get(settled.id)).status, (await me.get(cancelled.id)).status],
-    ['approved', 'approved'],
-  );
+  const invoice = await net.carol.invoice({ amount_msats: 1_000_000n });
+  const waiting = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
+  await new Promise((done) => setTimeout(done, 1000));
+  for (const id of [settled.id, cancelled.id, waiting]) assert.equal((await me.get(id)).status, 'approved');
   await net.ours.start();
   await net.ours.connect(net.bob);
   await eventually(async () => {
@@ -203,11 +200,9 @@ fault('the node killed -9 with payments in flight: each ends as the node says wh
   assert.equal((await me.ended(settled.id)).status, 'completed');
   const failed = await me.ended(cancelled.id);
   assert.deepEqual([failed.status, failed.error?.type], ['failed', 'send_failed']);
-  assert.equal(
-    (await me.ended(waiting)).status,
-    'completed',
-    'what was accepted meanwhile waited for the node',
-  );
+  // It waited for the node; whether its channels were up again by then is the node's to say.
+  const { status } = await me.ended(waiting);
+  assert.equal(status, (await attemptsOf(invoice.payment_hash)) === 1 ? 'completed' : 'failed');
   await atRest();
 });
 
