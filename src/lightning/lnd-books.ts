@@ -1,6 +1,6 @@
 import { RawTx } from '@scure/btc-signer';
 import { bytesOf, type LndClient } from './lnd-client.ts';
-import type { LndTransaction } from './lnd-chain.ts';
+import { ownOutputs, type LndTransaction } from './lnd-chain.ts';
 import type { NodeBooks } from './node.ts';
 
 interface OpenChannel {
@@ -67,13 +67,7 @@ export async function lndBooks(
         tx_id: transaction.tx_hash,
         height: transaction.block_height,
         net_sats: BigInt(transaction.amount),
-        outputs: transaction.output_details
-          .filter((output) => output.is_our_address)
-          .map((output) => ({
-            vout: Number(output.output_index),
-            address: output.address,
-            amount_sats: BigInt(output.amount),
-          })),
+        outputs: ownOutputs(transaction),
       })),
     opened: [
       ...open.map((channel) => ({ channel: channel.channel_point, worth_msats: openedWorth(channel) })),

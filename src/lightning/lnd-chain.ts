@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { RawTx, Transaction } from '@scure/btc-signer';
-import type { BuildRequest, BuiltTransaction, ChainParams, ChainTransaction } from './node.ts';
+import type { BuildRequest, BuiltTransaction, ChainOutput, ChainParams, ChainTransaction } from './node.ts';
 import { checkAddress } from './address.ts';
 import { bytesOf, failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
 import { inTurns } from './lnd-invoices.ts';
@@ -188,19 +188,23 @@ export function lndChain({ client, chain }: LndChainDeps) {
 const transactionId = (raw: string): string =>
   Transaction.fromRaw(bytesOf(raw), { allowUnknownOutputs: true, allowUnknownInputs: true }).id;
 
+/** The outputs of a transaction that pay the node's own wallet. */
+export const ownOutputs = ({ output_details }: LndTransaction): ChainOutput[] =>
+  output_details
+    .filter((output) => output.is_our_address)
+    .map((output) => ({
+      vout: Number(output.output_index),
+      address: output.address,
+      amount_sats: BigInt(output.amount),
+    }));
+
 const shown = (transaction: LndTransaction): ChainTransaction => {
   const mined = transaction.num_confirmations > 0;
   return {
     tx_id: transaction.tx_hash,
     height: mined ? transaction.block_height : null,
     mined_at: mined ? Number(transaction.time_stamp) : null,
-    outputs: transaction.output_details
-      .filter((output) => output.is_our_address)
-      .map((output) => ({
-        vout: Number(output.output_index),
-        address: output.address,
-        amount_sats: BigInt(output.amount),
-      })),
+    outputs: ownOutputs(transaction),
   };
 };
 

@@ -61,6 +61,13 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
       row,
       'sandbox transaction',
     );
+  /** What an outside payer sends, unconfirmed. */
+  const intoMempool = (
+    sql: Sql,
+    { tx_id, raw, vout }: ReturnType<typeof makeTransaction>,
+    address: string,
+    amount_sats: bigint,
+  ) => insert(sql, [tx_id, 'in', null, raw, FEE_SATS, 'mempool', address, vout, amount_sats]);
 
   return {
     async build({ reference, address, amount_sats, max_fee_sats }) {
@@ -124,17 +131,7 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
     },
     async payFromOutside(address, amount_sats) {
       const made = makeTransaction(seed, scriptOf(address), amount_sats);
-      await insert(db, [
-        made.tx_id,
-        'in',
-        null,
-        made.raw,
-        FEE_SATS,
-        'mempool',
-        address,
-        made.vout,
-        amount_sats,
-      ]);
+      await intoMempool(db, made, address, amount_sats);
       return { tx_id: made.tx_id, vout: made.vout };
     },
     mine: (count) => db.transaction((sql) => mineBlocks(sql, now(), count)),
@@ -172,20 +169,7 @@ export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): Sa
         );
         if (!old) return null;
         const made = makeTransaction(seed, scriptOf(old.address), old.amount_sats);
-        if (to_us) {
-          const { address, amount_sats } = old;
-          await insert(sql, [
-            made.tx_id,
-            'in',
-            null,
-            made.raw,
-            FEE_SATS,
-            'mempool',
-            address,
-            made.vout,
-            amount_sats,
-          ]);
-        }
+        if (to_us) await intoMempool(sql, made, old.address, old.amount_sats);
         return made.tx_id;
       }),
     async worth() {
