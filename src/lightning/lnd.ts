@@ -27,7 +27,7 @@ interface Info {
 /** Chains that a node may be on to serve each network; the first is assumed until the node has answered. */
 const CHAINS_OF: Record<Network, readonly string[]> = {
   mainnet: ['mainnet'],
-  testnet: ['testnet', 'testnet4', 'regtest', 'simnet'],
+  testnet: ['testnet', 'testnet4', 'regtest'],
   signet: ['signet'],
   mutinynet: ['signet'],
 };
@@ -42,7 +42,20 @@ const OVERLAP = 100n;
 /** After its deadline a call is refused; the margin is for the clocks, which are compared to the second. */
 const CALL_WINDOW_MS = CALL_DEADLINE_MS + 10_000;
 
-const chainParams = (chain: string): ChainParams => CHAINS[chain as keyof typeof CHAINS] ?? CHAINS.regtest;
+/** What addresses and invoices look like on each chain that lnd names. */
+const PARAMS: Record<string, ChainParams> = {
+  mainnet: CHAINS.mainnet,
+  testnet: CHAINS.testnet,
+  testnet4: CHAINS.testnet,
+  signet: CHAINS.mutinynet,
+  regtest: CHAINS.regtest,
+};
+
+function chainParams(chain: string): ChainParams {
+  const params = PARAMS[chain];
+  if (!params) throw new Error(`no chain ${chain} is known here`);
+  return params;
+}
 
 /** What is wrong with a node that answers; empty when it can be used. Rejects when it does not answer. */
 async function faultsOf(client: LndClient, options: LndOptions): Promise<string[]> {
@@ -58,7 +71,7 @@ async function faultsOf(client: LndClient, options: LndOptions): Promise<string[
 export function createLndNode(options: LndOptions): LightningNode & { faults(): Promise<string[]> } {
   const { log } = options;
   const client = openLnd(options);
-  let chain: ChainParams = chainParams(CHAINS_OF[options.network][0] ?? 'regtest');
+  let chain: ChainParams = chainParams(CHAINS_OF[options.network][0] ?? '');
   let ahead_ms = 0;
   let up = false;
   let trouble = 'not connected yet';
