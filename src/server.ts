@@ -14,6 +14,7 @@ import { rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
 import { createNodeBooks } from './nodes/books.ts';
+import { lastChains } from './nodes/store.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
@@ -135,7 +136,11 @@ async function openRealNodes(config: Config, db: Database, log: Logger): Promise
   // Loading lnd's protocol takes a while: only where there is an lnd.
   const { createLndNode } = await import('./lightning/lnd.ts');
   const invoice_secret = await invoiceSecret(db);
-  const nodes = config.nodes.map((entry) => createLndNode({ ...entry, invoice_secret, log }));
+  // What an invoice of a node's chain looks like is known while the node is away, too.
+  const chains = await lastChains(db);
+  const nodes = config.nodes.map((entry) =>
+    createLndNode({ ...entry, last_chain: chains.get(entry.id) ?? null, invoice_secret, log }),
+  );
   const faults = await Promise.all(
     nodes.map(async (node) => {
       const found = await within(node.faults(), PROBE_MS).catch((error: unknown) => {

@@ -71,10 +71,17 @@ export function actor(server: TestServer, wait_ms = WAIT_MS) {
     assert.equal(answer.text, '');
     return body.id;
   }
-  async function get(id: string): Promise<Shown> {
+  /** Null where there is no such payment. */
+  async function find(id: string): Promise<Shown | null> {
     const answer = await server.client.request('GET', `${base}/payments/${id}`);
+    if (answer.status === 404) return null;
     assert.equal(answer.status, 200, answer.text);
     return answer.body as Shown;
+  }
+  async function get(id: string): Promise<Shown> {
+    const payment = await find(id);
+    assert.ok(payment, `payment ${id} exists`);
+    return payment;
   }
   async function until(id: string, reached: (payment: Shown) => boolean): Promise<Shown> {
     const give_up_at = Date.now() + wait_ms;
@@ -116,6 +123,7 @@ export function actor(server: TestServer, wait_ms = WAIT_MS) {
     base,
     create,
     accept,
+    find,
     get,
     until,
     ended,

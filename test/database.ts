@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, chmodSync, rmSync } from 'node:fs';
+import { mkdtempSync, chmodSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openDatabase, type Database } from '../src/core/db.ts';
@@ -17,6 +17,8 @@ const LIMITS = {
 
 export interface TestCluster {
   url: string;
+  /** kill -9: PostgreSQL is gone at once, and started again by whoever runs it. */
+  kill(): void;
   stop(): Promise<void>;
 }
 
@@ -35,6 +37,10 @@ export async function startCluster(): Promise<TestCluster> {
   await withDatabase(at(embedded.url, TEMPLATE), (db) => migrate(db));
   return {
     url: embedded.url,
+    kill() {
+      const [pid] = readFileSync(join(embedded.folder, 'postmaster.pid'), 'utf8').split('\n');
+      process.kill(Number(pid), 'SIGKILL');
+    },
     async stop() {
       await embedded.stop();
       rmSync(folder, { recursive: true, force: true });
@@ -68,9 +74,9 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** A database of its own for one test file, cloned from the template. */
-export async function createTestDatabase(): Promise<TestDatabase> {
-  const cluster = await clusterUrl();
+/** A database of its own for one test file, cloned from the template; on a cluster of its own if one is given. */
+export async function createTestDatabase(given?: TestCluster): Promise<TestDatabase> {
+  const cluster = given?.url ?? (await clusterUrl());
   open += 1;
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withDatabase(cluster, (db) => db.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`));

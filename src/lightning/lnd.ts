@@ -12,6 +12,8 @@ import type { ChainParams, LightningNode, Network, NodeIdentity, NodeListener } 
 export interface LndOptions extends LndAccess {
   id: string;
   network: Network;
+  /** The chain it was on when it answered last; null before it ever did. */
+  last_chain: string | null;
   private_hints: boolean;
   invoice_secret: Buffer;
   log: Logger;
@@ -71,7 +73,7 @@ async function faultsOf(client: LndClient, options: LndOptions): Promise<string[
 export function createLndNode(options: LndOptions): LightningNode & { faults(): Promise<string[]> } {
   const { log } = options;
   const client = openLnd(options);
-  let chain: ChainParams = chainParams(CHAINS_OF[options.network][0] ?? '');
+  let chain: ChainParams = chainParams(options.last_chain ?? CHAINS_OF[options.network][0] ?? '');
   let ahead_ms = 0;
   let up = false;
   let trouble = 'not connected yet';

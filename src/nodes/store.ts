@@ -7,6 +7,16 @@ interface NodeState {
   unrounded_closes: number;
 }
 
+/** The chain on which each node was seen last, by its name at the node; of nodes that were never met, nothing. */
+export async function lastChains(sql: Sql): Promise<ReadonlyMap<string, string>> {
+  const rows = await sql.query<{ node_id: string; chain: string }>(
+    'SELECT node_id, chain FROM node_state WHERE chain IS NOT NULL',
+    [],
+    'last chains',
+  );
+  return new Map(rows.map(({ node_id, chain }) => [node_id, chain]));
+}
+
 /** Locks a node's row: one server books at a time. */
 export async function lockNodeState(sql: Sql, node_id: string): Promise<NodeState | undefined> {
   const [row] = await sql.query<NodeState>(

@@ -3,7 +3,7 @@ import { VoltageClient } from 'voltage-api-sdk';
 import { loadConfig } from '../../src/config.ts';
 import { actor } from '../actor.ts';
 import { createClient, installFetchHook } from '../client.ts';
-import { createTestDatabase } from '../database.ts';
+import { createTestDatabase, type TestDatabase } from '../database.ts';
 import { newTenant, spawnServer, startTestServer, type ServerProcess, type TestServer } from '../fixtures.ts';
 import { eventually } from './ports.ts';
 import type { RegtestNetwork } from './network.ts';
@@ -51,9 +51,13 @@ export function realActor(server: TestServer, net: RegtestNetwork) {
 }
 
 /** A database with a tenant on the network's node, for servers in processes of their own. */
-export async function startPlace(net: RegtestNetwork, environment: Record<string, string> = {}) {
+export async function startPlace(
+  net: RegtestNetwork,
+  environment: Record<string, string> = {},
+  given?: TestDatabase,
+) {
   installFetchHook();
-  const database = await createTestDatabase();
+  const database = given ?? (await createTestDatabase());
   const settings = { COULOMB_NODES_FILE: net.nodes_file, ...environment };
   const { nodes } = loadConfig(settings);
   const credentials = await newTenant(database.db, 'testnet3', nodes);
