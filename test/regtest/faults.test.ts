@@ -1,127 +1,68 @@
 import assert from 'node:assert/strict';
-import { createHash, randomBytes, randomInt, randomUUID } from 'node:crypto';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { randomInt, randomUUID } from 'node:crypto';
 import { resolveByOperator } from '../../src/admin/operator.ts';
 import { actor } from '../actor.ts';
 import { createClient } from '../client.ts';
-import { auditClean, newTenant, type TestServer } from '../fixtures.ts';
-import { driftOf, ready, realActor, startPlace } from './fixture.ts';
-import { startNetwork, tools, type RegtestNetwork } from './network.ts';
+import { newTenant } from '../fixtures.ts';
+import { ready } from './fixture.ts';
+import { createGround } from './ground.ts';
 import { eventually } from './ports.ts';
 
-const found = await tools;
-const skip = 'missing' in found ? found.missing : false;
-
-let net: RegtestNetwork;
-let place: Awaited<ReturnType<typeof startPlace>>;
-let server: TestServer;
-let me: ReturnType<typeof realActor>;
-
-/** A test on the network; skipped, with the reason, where there is none. */
-const fault = (name: string, work: () => Promise<void>): void => void test(name, { skip }, work);
-
-async function restart(): Promise<void> {
-  server = await place.start();
-  me = realActor(server, net);
-}
-
-before(async () => {
-  if (skip !== false) return;
-  net = await startNetwork();
-  place = await startPlace(net);
-  await restart();
-  await me.fund(1_500_000_000);
-  await place.kill('SIGTERM');
-});
-after(async () => {
-  if (skip !== false) return;
-  await place.end();
-  await net.stop();
-});
-beforeEach(async () => {
-  if (skip === false) await restart();
-});
-afterEach(async () => {
-  if (skip !== false) return;
-  net.link.mend();
-  net.link.reset();
-  await place.kill('SIGTERM');
-});
-
-/** Nothing moves: node and ledger agree to the msat, and so do all sums. */
-async function atRest(): Promise<void> {
-  await eventually(async () => assert.equal(await driftOf(server), 0n), 30_000, 200);
-  await auditClean(place.db);
-}
-
-const secret = (): { preimage: Buffer; hash: Buffer } => {
-  const preimage = randomBytes(32);
-  return { preimage, hash: createHash('sha256').update(preimage).digest() };
-};
-
-/** A send that reaches carol and is held there. */
-async function heldSend(amount_msats = 20_000_000n) {
-  const { preimage, hash } = secret();
-  const held = await net.carol.holdInvoice(preimage, hash, amount_msats);
-  const id = await me.accept(me.sendBody({ payment_request: held.payment_request }));
-  await eventually(async () => assert.equal(await net.carol.invoiceState(held.payment_hash), 'ACCEPTED'));
-  return { id, ...held };
-}
-
-/** How many payments of a hash our node made. */
-async function attemptsOf(payment_hash: string): Promise<number> {
-  const { payments } = await net.ours.ask<{
-    payments: { payment_hash: string; htlcs: { status: string }[] }[];
-  }>('listPayments', { include_incomplete: true, reversed: true, max_payments: '100000' });
-  return payments
-    .filter((payment) => payment.payment_hash === payment_hash)
-    .flatMap(({ htlcs }) => htlcs.filter(({ status }) => status === 'SUCCEEDED')).length;
-}
+const ground = createGround();
+const { fault, restart, atRest, attemptsOf } = ground;
 
 fault(
   'threat 3: a link reset with a send in flight leaves it in flight, and it settles when the node answers',
   async () => {
-    const { total } = await me.balance();
-    const held = await heldSend();
-    net.link.reset();
-    assert.deepEqual([(await me.get(held.id)).status, (await me.balance()).holds], ['approved', 1]);
-    net.link.cut();
+    const { total } = await ground.me.balance();
+    const held = await ground.heldSend();
+    ground.net.link.reset();
+    assert.deepEqual(
+      [(await ground.me.get(held.id)).status, (await ground.me.balance()).holds],
+      ['approved', 1],
+    );
+    ground.net.link.cut();
     await held.settle();
     await new Promise((done) => setTimeout(done, 1000));
-    assert.deepEqual([(await me.get(held.id)).status, (await me.balance()).holds], ['approved', 1]);
-    net.link.mend();
-    const sent = await me.ended(held.id);
+    assert.deepEqual(
+      [(await ground.me.get(held.id)).status, (await ground.me.balance()).holds],
+      ['approved', 1],
+    );
+    ground.net.link.mend();
+    const sent = await ground.me.ended(held.id);
     assert.equal(sent.status, 'completed');
     assert.equal(await attemptsOf(held.payment_hash), 1);
-    assert.equal((await me.balance()).total, total - 20_000_000 - (sent.data.fees?.amount ?? 0));
+    assert.equal((await ground.me.balance()).total, total - 20_000_000 - (sent.data.fees?.amount ?? 0));
     await atRest();
   },
 );
 
 fault('threat 3: a node whose answers never come keeps the hold; the truth is found by asking', async () => {
-  const invoice = await net.carol.invoice({ amount_msats: 10_000_000n });
-  net.link.holdAnswers();
-  const id = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
-  await eventually(async () => assert.equal(await net.carol.invoiceState(invoice.payment_hash), 'SETTLED'));
-  assert.deepEqual([(await me.get(id)).status, (await me.balance()).holds], ['approved', 1]);
+  const invoice = await ground.net.carol.invoice({ amount_msats: 10_000_000n });
+  ground.net.link.holdAnswers();
+  const id = await ground.me.accept(ground.me.sendBody({ payment_request: invoice.payment_request }));
+  await eventually(async () =>
+    assert.equal(await ground.net.carol.invoiceState(invoice.payment_hash), 'SETTLED'),
+  );
+  assert.deepEqual([(await ground.me.get(id)).status, (await ground.me.balance()).holds], ['approved', 1]);
   // Long enough for every deadline of the link to pass.
   await new Promise((done) => setTimeout(done, 22_000));
-  assert.equal((await me.get(id)).status, 'approved');
-  net.link.mend();
-  net.link.reset();
-  assert.equal((await me.ended(id)).status, 'completed');
+  assert.equal((await ground.me.get(id)).status, 'approved');
+  ground.net.link.mend();
+  ground.net.link.reset();
+  assert.equal((await ground.me.ended(id)).status, 'completed');
   assert.equal(await attemptsOf(invoice.payment_hash), 1);
   await atRest();
 });
 
 /** A send whose call is held by the link, bytes and all; the server is killed before it could be answered. */
 async function lostCall(before: () => Promise<unknown> = () => Promise.resolve()) {
-  const invoice = await net.carol.invoice({ amount_msats: 10_000_000n });
+  const invoice = await ground.net.carol.invoice({ amount_msats: 10_000_000n });
   await before();
-  net.link.hold();
-  const id = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
+  ground.net.link.hold();
+  const id = await ground.me.accept(ground.me.sendBody({ payment_request: invoice.payment_request }));
   await eventually(async () => {
-    const [row] = await place.db.query('SELECT 1 FROM payments WHERE id = $1 AND state = $2', [
+    const [row] = await ground.place.db.query('SELECT 1 FROM payments WHERE id = $1 AND state = $2', [
       id,
       'dispatched',
     ]);
@@ -129,79 +70,80 @@ async function lostCall(before: () => Promise<unknown> = () => Promise.resolve()
   });
   // The state is committed before the call: let the call reach the link.
   await new Promise((done) => setTimeout(done, 200));
-  await place.kill();
+  await ground.place.kill();
   return { id, ...invoice };
 }
 
 fault('a call that the link delivers after a restart: paid once, never released before', async () => {
-  const { total } = await me.balance();
+  const { total } = await ground.me.balance();
   const { id, payment_hash } = await lostCall();
   await restart();
-  assert.deepEqual([(await me.get(id)).status, (await me.balance()).holds], ['approved', 1]);
-  net.link.mend();
-  const sent = await me.ended(id);
+  assert.deepEqual([(await ground.me.get(id)).status, (await ground.me.balance()).holds], ['approved', 1]);
+  ground.net.link.mend();
+  const sent = await ground.me.ended(id);
   assert.equal(sent.status, 'completed', JSON.stringify(sent.error));
   assert.equal(await attemptsOf(payment_hash), 1);
-  assert.equal((await me.balance()).total, total - 10_000_000 - (sent.data.fees?.amount ?? 0));
+  assert.equal((await ground.me.balance()).total, total - 10_000_000 - (sent.data.fees?.amount ?? 0));
   await atRest();
 });
 
 fault('a call that the link delivers after the send has failed is refused by the node', async () => {
-  const { total } = await me.balance();
-  const { id, payment_hash } = await lostCall(() => net.carol.kill());
+  const { total } = await ground.me.balance();
+  const { id, payment_hash } = await lostCall(() => ground.net.carol.kill());
   await restart();
-  const failed = await me.ended(id);
-  assert.deepEqual([failed.status, (await me.balance()).holds], ['failed', 0]);
-  await net.carol.start();
-  await net.carol.connect(net.bob);
+  const failed = await ground.me.ended(id);
+  assert.deepEqual([failed.status, (await ground.me.balance()).holds], ['failed', 0]);
+  await ground.net.carol.start();
+  await ground.net.carol.connect(ground.net.bob);
   await eventually(async () => {
-    assert.equal((await net.bob.channels()).filter(({ active }) => active).length, 3);
+    assert.equal((await ground.net.bob.channels()).filter(({ active }) => active).length, 3);
   });
-  await net.ours.ask('resetMissionControl', {}, 'router');
-  net.link.mend();
+  await ground.net.ours.ask('resetMissionControl', {}, 'router');
+  ground.net.link.mend();
   // Were it taken, it would be paid within a second: the way to carol works again.
   await new Promise((done) => setTimeout(done, 5000));
-  assert.equal(await net.carol.invoiceState(payment_hash), 'OPEN');
-  assert.equal((await me.balance()).total, total);
+  assert.equal(await ground.net.carol.invoiceState(payment_hash), 'OPEN');
+  assert.equal((await ground.me.balance()).total, total);
   await atRest();
 });
 
 fault('threat 6: what was paid while the server was away is credited once, at its start', async () => {
-  const { total } = await me.balance();
-  const receives = await Promise.all([1, 2, 3].map(() => me.receive()));
-  await place.kill();
+  const { total } = await ground.me.balance();
+  const receives = await Promise.all([1, 2, 3].map(() => ground.me.receive()));
+  await ground.place.kill();
   for (const receive of receives) {
-    assert.equal((await net.carol.pay(receive.data.payment_request ?? '')).status, 'SUCCEEDED');
+    assert.equal((await ground.net.carol.pay(receive.data.payment_request ?? '')).status, 'SUCCEEDED');
   }
   await restart();
-  for (const { id } of receives) assert.equal((await me.ended(id)).status, 'completed');
-  assert.equal((await me.balance()).total, total + 450_000);
-  await place.kill();
+  for (const { id } of receives) assert.equal((await ground.me.ended(id)).status, 'completed');
+  assert.equal((await ground.me.balance()).total, total + 450_000);
+  await ground.place.kill();
   await restart();
   await atRest();
-  assert.equal((await me.balance()).total, total + 450_000);
+  assert.equal((await ground.me.balance()).total, total + 450_000);
 });
 
 fault('the node killed -9 with payments in flight: each ends as the node says when it is back', async () => {
-  const settled = await heldSend();
-  const cancelled = await heldSend();
-  await net.ours.kill();
-  const invoice = await net.carol.invoice({ amount_msats: 1_000_000n });
-  const waiting = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
+  const settled = await ground.heldSend();
+  const cancelled = await ground.heldSend();
+  await ground.net.ours.kill();
+  const invoice = await ground.net.carol.invoice({ amount_msats: 1_000_000n });
+  const waiting = await ground.me.accept(ground.me.sendBody({ payment_request: invoice.payment_request }));
   await new Promise((done) => setTimeout(done, 1000));
-  for (const id of [settled.id, cancelled.id, waiting]) assert.equal((await me.get(id)).status, 'approved');
-  await net.ours.start();
-  await net.ours.connect(net.bob);
+  for (const id of [settled.id, cancelled.id, waiting])
+    assert.equal((await ground.me.get(id)).status, 'approved');
+  await ground.net.ours.start();
+  await ground.net.ours.connect(ground.net.bob);
   await eventually(async () => {
-    assert.equal((await net.ours.channels()).filter(({ active }) => active).length, 2);
+    assert.equal((await ground.net.ours.channels()).filter(({ active }) => active).length, 2);
   });
   await settled.settle();
   await cancelled.cancel();
-  assert.equal((await me.ended(settled.id)).status, 'completed');
-  const failed = await me.ended(cancelled.id);
+  assert.equal((await ground.me.ended(settled.id)).status, 'completed');
+  const failed = await ground.me.ended(cancelled.id);
   assert.deepEqual([failed.status, failed.error?.type], ['failed', 'send_failed']);
   // It waited for the node; whether its channels were up again by then is the node's to say.
-  const { status } = await me.ended(waiting);
+  const { status } = await ground.me.ended(waiting);
   assert.equal(status, (await attemptsOf(invoice.payment_hash)) === 1 ? 'completed' : 'failed');
   await atRest();
 });
@@ -209,63 +151,63 @@ fault('the node killed -9 with payments in flight: each ends as the node says wh
 fault(
   'a node without its payment history ends nothing: the send stays in flight and waits for a human',
   async () => {
-    const known = await me.send({
-      payment_request: (await net.carol.invoice({ amount_msats: 1_000_000n })).payment_request,
+    const known = await ground.me.send({
+      payment_request: (await ground.net.carol.invoice({ amount_msats: 1_000_000n })).payment_request,
     });
     assert.equal(known.status, 'completed');
     const { id, payment_hash } = await lostCall();
-    await net.ours.ask('deleteAllPayments', { failed_payments_only: false, all_payments: true });
+    await ground.net.ours.ask('deleteAllPayments', { failed_payments_only: false, all_payments: true });
     await restart();
     await eventually(async () => {
-      const raised = await place.db.query(
+      const raised = await ground.place.db.query(
         `SELECT 1 FROM attention WHERE kind = 'lost_history' AND payment_id = $1`,
         [id],
       );
       assert.equal(raised.length, 1);
     });
     await new Promise((done) => setTimeout(done, 35_000));
-    assert.deepEqual([(await me.get(id)).status, (await me.balance()).holds], ['approved', 1]);
-    assert.equal(await net.carol.invoiceState(payment_hash), 'OPEN', 'never sent again');
+    assert.deepEqual([(await ground.me.get(id)).status, (await ground.me.balance()).holds], ['approved', 1]);
+    assert.equal(await ground.net.carol.invoiceState(payment_hash), 'OPEN', 'never sent again');
     // New sends go on.
-    const next = await me.send({
-      payment_request: (await net.carol.invoice({ amount_msats: 1_000_000n })).payment_request,
+    const next = await ground.me.send({
+      payment_request: (await ground.net.carol.invoice({ amount_msats: 1_000_000n })).payment_request,
     });
     assert.equal(next.status, 'completed');
-    await resolveByOperator(place.db, id, 'failed');
-    assert.deepEqual([(await me.get(id)).status, (await me.balance()).holds], ['failed', 0]);
-    net.link.mend();
+    await resolveByOperator(ground.place.db, id, 'failed');
+    assert.deepEqual([(await ground.me.get(id)).status, (await ground.me.balance()).holds], ['failed', 0]);
+    ground.net.link.mend();
     await atRest();
   },
 );
 
 fault('threat 17: a node that hangs slows neither reads nor the payments of another node', async () => {
-  const sandbox = await newTenant(place.db);
+  const sandbox = await newTenant(ground.place.db);
   const other = actor({
-    ...server,
+    ...ground.server,
     credentials: sandbox,
-    client: createClient(server.base_url, sandbox.api_key),
+    client: createClient(ground.server.base_url, sandbox.api_key),
   });
-  net.ours.signal('SIGSTOP');
+  ground.net.ours.signal('SIGSTOP');
   try {
-    const stuck = await me.accept({
+    const stuck = await ground.me.accept({
       id: randomUUID(),
-      wallet_id: server.credentials.wallet_id,
+      wallet_id: ground.server.credentials.wallet_id,
       payment_kind: 'bolt11',
       amount: { currency: 'btc', amount: 1000 },
     } as { id: string });
     await other.fund(100_000);
     const slowest = await slowestOf(20, async () => {
-      await me.get(stuck);
+      await ground.me.get(stuck);
       await other.receive();
     });
     assert.ok(slowest < 2000, `${slowest} ms`);
-    assert.equal((await me.get(stuck)).status, 'generating');
-    net.ours.signal('SIGCONT');
-    assert.equal((await me.payable(stuck)).status, 'receiving');
+    assert.equal((await ground.me.get(stuck)).status, 'generating');
+    ground.net.ours.signal('SIGCONT');
+    assert.equal((await ground.me.payable(stuck)).status, 'receiving');
   } finally {
-    net.ours.signal('SIGCONT');
+    ground.net.ours.signal('SIGCONT');
   }
-  await ready(server);
+  await ready(ground.server);
   await atRest();
 });
 
@@ -280,10 +222,10 @@ async function slowestOf(times: number, work: () => Promise<unknown>): Promise<n
 }
 
 fault('threat 12: a transaction that could not be broadcast is the one that is broadcast later', async () => {
-  const { total } = await me.balance();
-  net.link.delay(150);
-  const address = await net.carol.address();
-  const body = me.sendBody(
+  const { total } = await ground.me.balance();
+  ground.net.link.delay(150);
+  const address = await ground.net.carol.address();
+  const body = ground.me.sendBody(
     {
       address,
       amount: { currency: 'btc', amount: 30_000_000 },
@@ -291,28 +233,28 @@ fault('threat 12: a transaction that could not be broadcast is the one that is b
     },
     { type: 'onchain' },
   );
-  const id = await me.accept(body);
+  const id = await ground.me.accept(body);
   await eventually(
     async () => {
-      const [row] = await place.db.query('SELECT 1 FROM chain_sends WHERE payment_id = $1', [id]);
+      const [row] = await ground.place.db.query('SELECT 1 FROM chain_sends WHERE payment_id = $1', [id]);
       assert.ok(row);
     },
     30_000,
     1,
   );
-  net.link.cut();
-  const [stored] = await place.db.query<{ tx_id: string }>(
+  ground.net.link.cut();
+  const [stored] = await ground.place.db.query<{ tx_id: string }>(
     'SELECT tx_id FROM chain_sends WHERE payment_id = $1',
     [id],
   );
-  await place.kill();
-  net.link.mend();
+  await ground.place.kill();
+  ground.net.link.mend();
   await restart();
-  await eventually(async () => assert.ok((await net.chain.mempool()).includes(stored?.tx_id ?? '')));
-  await net.mine();
-  const sent = await me.ended(id);
+  await eventually(async () => assert.ok((await ground.net.chain.mempool()).includes(stored?.tx_id ?? '')));
+  await ground.net.mine();
+  const sent = await ground.me.ended(id);
   assert.equal(sent.data.outflows?.[0]?.data.tx_id, stored?.tx_id);
-  assert.equal((await me.balance()).total, total - 30_000_000 - (sent.data.fees?.amount ?? 0));
+  assert.equal((await ground.me.balance()).total, total - 30_000_000 - (sent.data.fees?.amount ?? 0));
   await atRest();
 });
 
@@ -326,39 +268,39 @@ fault(
     const receives = new Map<string, Promise<unknown>>();
     for (let round = 0; round < ROUNDS; round += 1) {
       const invoices = await Promise.all(
-        Array.from({ length: 30 }, () => net.carol.invoice({ amount_msats: 1_000_000n })),
+        Array.from({ length: 30 }, () => ground.net.carol.invoice({ amount_msats: 1_000_000n })),
       );
       const work = [
         ...invoices.map(async ({ payment_request, payment_hash }) => {
-          const body = me.sendBody({ payment_request });
-          const answer = await me.create(body).catch(() => null);
+          const body = ground.me.sendBody({ payment_request });
+          const answer = await ground.me.create(body).catch(() => null);
           if (answer?.status === 202) sends.set(body.id, payment_hash);
         }),
         ...Array.from({ length: 10 }, async () => {
-          const receive = await me
+          const receive = await ground.me
             .receive({ amount: { currency: 'btc', amount: 1_000_000 } })
             .catch(() => null);
           if (receive)
             receives.set(
               receive.id,
-              net.carol.pay(receive.data.payment_request ?? '').catch(() => {}),
+              ground.net.carol.pay(receive.data.payment_request ?? '').catch(() => {}),
             );
         }),
       ];
       await new Promise((done) => setTimeout(done, randomInt(50, 1200)));
-      await place.kill();
+      await ground.place.kill();
       await Promise.allSettled(work);
       await restart();
     }
     assert.ok(sends.size >= ROUNDS, `${sends.size} sends were accepted`);
     await Promise.all(receives.values());
     for (const [id, payment_hash] of sends) {
-      const { status } = await me.until(id, (payment) => !LIVE.includes(payment.status));
+      const { status } = await ground.me.until(id, (payment) => !LIVE.includes(payment.status));
       assert.equal(status, (await attemptsOf(payment_hash)) === 1 ? 'completed' : 'failed');
-      const paid = (await net.carol.invoiceState(payment_hash)) === 'SETTLED';
+      const paid = (await ground.net.carol.invoiceState(payment_hash)) === 'SETTLED';
       assert.equal(status === 'completed', paid, 'as the payee says');
     }
-    for (const id of receives.keys()) assert.equal((await me.ended(id)).status, 'completed');
+    for (const id of receives.keys()) assert.equal((await ground.me.ended(id)).status, 'completed');
     await atRest();
   },
 );

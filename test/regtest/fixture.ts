@@ -98,6 +98,30 @@ export async function startPlace(
   };
 }
 
+/**
+ * Stops every write to a wallet: whoever wants to move its money waits until `free`. What is under way at the
+ * server stands still just before the commit that it would make next.
+ */
+export async function holdWallet(
+  db: TestServer['db'],
+  wallet_id: string,
+): Promise<{ free(): Promise<void> }> {
+  const locked = Promise.withResolvers<void>();
+  const let_go = Promise.withResolvers<void>();
+  const over = db.transaction(async (sql) => {
+    await sql.query('SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE', [wallet_id]);
+    locked.resolve();
+    await let_go.promise;
+  });
+  await Promise.race([locked.promise, over]);
+  return {
+    async free() {
+      let_go.resolve();
+      await over;
+    },
+  };
+}
+
 /** Worth of the server's node minus its ledger as the server's own gauge says; msats. */
 export async function driftOf(server: Pick<TestServer, 'base_url'>): Promise<bigint> {
   const text = await (await fetch(new URL('/metrics', server.base_url))).text();
