@@ -28,9 +28,9 @@ const at = (url: string, name: string): string => {
   return changed.href;
 };
 
-/** A PostgreSQL with a migrated template; thrown away at the end. */
-export async function startCluster(): Promise<TestCluster> {
-  const folder = mkdtempSync(join(tmpdir(), 'coulomb-test-'));
+/** A PostgreSQL with a migrated template, under a folder if one is given; thrown away at the end. */
+export async function startCluster(under = tmpdir()): Promise<TestCluster> {
+  const folder = mkdtempSync(join(under, 'coulomb-test-'));
   chmodSync(folder, 0o711);
   const embedded: Embedded = await startEmbedded(folder, createLog('fatal'));
   await withDatabase(embedded.url, (db) => db.query(`CREATE DATABASE ${TEMPLATE}`));

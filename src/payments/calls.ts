@@ -1,14 +1,14 @@
 /**
  * When a call to pay could still reach its node. A call that was never answered may be on its way; until its
  * deadline has passed, "not found" and "failed" are no last words, and it is not repeated. Measured by a clock
- * that nobody sets; a process that was restarted counts from when it first sees the payment.
+ * that nobody sets; a process that did not make the call counts from when it first sees it. Keys name one call.
  */
 export interface Calls {
   /** A call is being made. */
   made(key: string): void;
   /** It was answered, or never left. */
   answered(key: string): void;
-  /** True when no call of this payment can arrive any more. */
+  /** True when this call cannot arrive any more. */
   over(key: string, window_ms: number): boolean;
   forget(key: string): void;
 }

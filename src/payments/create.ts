@@ -123,6 +123,7 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     metadata: request.metadata,
     node_index: null,
     node_epoch: null,
+    calls: 0,
     last_position: 0,
     created_at,
     updated_at: created_at,

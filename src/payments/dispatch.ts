@@ -5,7 +5,7 @@ import { raiseAttention } from './attention.ts';
 import { chainDispatchCommand } from './chain.ts';
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
 import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
-import { isOnChain, refKey, refOf, type Payment } from './types.ts';
+import { callKey, isOnChain, refKey, refOf, type Payment } from './types.ts';
 
 /** A decision to call is acted on within this time, or not at all: the call's deadline counts from it. */
 const CALL_WITHIN_MS = 5000;
@@ -59,7 +59,7 @@ async function waitForNode(engine: Engine, payments: readonly Payment[]): Promis
 export function pay(engine: Engine, payments: readonly Payment[], decided_at: number): void {
   const [first] = payments;
   if (!first || performance.now() - decided_at > CALL_WITHIN_MS) return;
-  for (const payment of payments) engine.calls.made(refKey(payment));
+  for (const payment of payments) engine.calls.made(callKey(payment));
   const outcomes = nodeOf(engine, first.node_id).pay(payments.map(payRequest));
   payments.forEach((payment, index) => {
     const outcome = outcomes[index];
@@ -82,7 +82,7 @@ const payRequest = (payment: Payment): PayRequest => ({
 
 /** What a call itself brought: only its loss leaves it open whether it can still arrive. */
 function applyAnswer(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
-  if (outcome.state !== 'unknown') engine.calls.answered(refKey(payment));
+  if (outcome.state !== 'unknown') engine.calls.answered(callKey(payment));
   return applyOutcome(engine, payment, outcome);
 }
 
@@ -91,15 +91,15 @@ export async function applyOutcome(engine: Engine, payment: Payment, outcome: Se
   if (outcome.state === 'settled') {
     if (isOlder(engine, payment, outcome.payment_index)) return raisePaidBefore(engine, payment);
     await attempt(engine, payment, engine.writer.advance(settleSendCommand(refOf(payment), outcome)));
-    engine.calls.forget(refKey(payment));
+    engine.calls.forget(callKey(payment));
   } else if (outcome.state === 'failed' && mayEnd(engine, payment)) {
     const error = sendFailed(outcome.code, outcome.detail);
     await attempt(
       engine,
       payment,
-      engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'])),
+      engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'], payment.calls)),
     );
-    engine.calls.forget(refKey(payment));
+    engine.calls.forget(callKey(payment));
   } else {
     const pause_ms = outcome.state === 'not_sent' ? PAUSE_MS.retry : PAUSE_MS.track;
     await engine.jobs.putBack([refOf(payment)], later(engine, pause_ms));
@@ -108,7 +108,7 @@ export async function applyOutcome(engine: Engine, payment: Payment, outcome: Se
 
 /** Whether a failure is the last word: no call of ours is on its way that could still pay. */
 const mayEnd = (engine: Engine, payment: Payment): boolean =>
-  engine.calls.over(refKey(payment), nodeOf(engine, payment.node_id).call_window_ms);
+  engine.calls.over(callKey(payment), nodeOf(engine, payment.node_id).call_window_ms);
 
 /** True for a payment of the same hash that the node had before this send was handed to it. */
 const isOlder = (engine: Engine, payment: Payment, payment_index: bigint | undefined): boolean =>

@@ -4,7 +4,7 @@ import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
 import { creditInvoiceCommand, expireCommand, postponeCommand } from './receive.ts';
 import { findTargets } from './store.ts';
 import { failSendCommand, repeatCommand, sendFailed } from './settle.ts';
-import { refKey, refOf, type Payment, type PaymentRef } from './types.ts';
+import { callKey, refOf, type Payment, type PaymentRef } from './types.ts';
 import type { LightningNode, SettledInvoice } from '../lightning/node.ts';
 import { Superseded } from './writer.ts';
 
@@ -45,7 +45,7 @@ async function resend(engine: Engine, node: LightningNode, payments: readonly Pa
   );
   await engine.jobs.putBack(lost.map(refOf), later(engine, PAUSE_MS.broadcast));
   const open = payments.filter((payment) => !lost.includes(payment));
-  const free = open.filter((payment) => engine.calls.over(refKey(payment), node.call_window_ms));
+  const free = open.filter((payment) => engine.calls.over(callKey(payment), node.call_window_ms));
   const waiting = open.filter((payment) => !free.includes(payment));
   await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.track));
   await sendAgain(engine, free);
@@ -58,7 +58,11 @@ async function sendAgain(engine: Engine, payments: readonly Payment[]): Promise<
   const error = sendFailed('upstream_failure', 'the node never took the payment before its invoice expired');
   await Promise.all(
     over.map((payment) =>
-      attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched']))),
+      attempt(
+        engine,
+        payment,
+        engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'], payment.calls)),
+      ),
     ),
   );
   const again = payments.filter((payment) => !over.includes(payment));
@@ -66,7 +70,11 @@ async function sendAgain(engine: Engine, payments: readonly Payment[]): Promise<
   const decided_at = performance.now();
   const repeated = await Promise.all(
     again.map((payment) =>
-      attempt(engine, payment, engine.writer.advance(repeatCommand(refOf(payment), track_at))),
+      attempt(
+        engine,
+        payment,
+        engine.writer.advance(repeatCommand({ ...refOf(payment), calls: payment.calls }, track_at)),
+      ),
     ),
   );
   pay(

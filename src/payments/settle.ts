@@ -32,18 +32,30 @@ export const dispatchCommand = (
     const payment = expectState(work, ref, ['approved']);
     payment.node_index = history.index;
     payment.node_epoch = history.epoch;
+    payment.calls += 1;
     work.move(payment, 'dispatched', 'dispatched');
     work.job(payment, { kind: 'track', run_at: track_at, mine: true });
     return payment;
   },
 });
 
-/** A dispatched send is about to be handed over once more: refused when somebody has ended it meanwhile. */
-export const repeatCommand = (ref: PaymentRef, track_at: string): Command<Payment> => ({
+/** The payment, if no server has handed it to the node since it was read: what was found then may be old. */
+function expectNoNewCall(payment: Payment, calls: number): void {
+  if (payment.calls !== calls) throw new Superseded(`payment ${payment.id} was handed over meanwhile`);
+}
+
+/** A dispatched send is about to be handed over once more: refused when somebody was first, or has ended it. */
+export const repeatCommand = (
+  { calls, ...ref }: PaymentRef & Pick<Payment, 'calls'>,
+  track_at: string,
+): Command<Payment> => ({
   payments: [ref],
   moves_money: false,
   decide(work) {
     const payment = expectState(work, ref, ['dispatched']);
+    expectNoNewCall(payment, calls);
+    payment.calls += 1;
+    work.touch(payment);
     work.job(payment, { kind: 'track', run_at: track_at, mine: true });
     return payment;
   },
@@ -123,16 +135,21 @@ const sendClaim = (payment: Payment) => ({
   key: payment.payment_hash ?? '',
 });
 
-/** Ends a send that will never be paid, and frees its hold. `from` names the states in which this is known. */
+/**
+ * Ends a send that will never be paid, and frees its hold. `from` names the states in which this is known; `calls`
+ * is how many had been made when it became known.
+ */
 export const failSendCommand = (
   ref: PaymentRef,
   error: PaymentError,
   from: readonly ('approved' | 'claiming' | 'dispatched')[],
+  calls?: number,
 ): Command<Payment> => ({
   payments: [ref],
   moves_money: true,
   decide(work) {
     const payment = expectState(work, ref, from);
+    if (calls !== undefined) expectNoNewCall(payment, calls);
     failSend(work, payment, error);
     return payment;
   },

@@ -41,6 +41,7 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     error: payment.error,
     node_index: payment.node_index,
     node_epoch: payment.node_epoch,
+    calls: payment.calls,
     last_position: payment.last_position,
     updated_at: payment.updated_at,
   }));
@@ -48,7 +49,7 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     `UPDATE payments p SET state = r.state, network_fee = r.network_fee, credited = r.credited, hold_id = r.hold_id,
        payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
        receipts = r.receipts, frozen = r.frozen, error = r.error, node_index = r.node_index, node_epoch = r.node_epoch,
-       last_position = r.last_position, updated_at = r.updated_at
+       calls = r.calls, last_position = r.last_position, updated_at = r.updated_at
      FROM json_populate_recordset(NULL::payments, $1) r
      WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
     [rowsParameter(rows)],

@@ -70,6 +70,8 @@ export interface Payment extends PaymentRef {
   /** The node's payment history when the send was handed over: its highest index, and how often it was lost before. */
   node_index: bigint | null;
   node_epoch: number | null;
+  /** How often it was handed to its node, by whichever server. */
+  calls: number;
   last_position: number;
   created_at: string;
   updated_at: string;
@@ -110,5 +112,9 @@ export const refOf = ({ organization_id, environment_id, id }: PaymentRef): Paym
   environment_id,
   id,
 });
+
+/** Names the last call of a send, by whichever server it was made. */
+export const callKey = (payment: PaymentRef & Pick<Payment, 'calls'>): string =>
+  `${refKey(payment)}/${payment.calls}`;
 
 export const refKey = (ref: PaymentRef): string => `${ref.organization_id}/${ref.environment_id}/${ref.id}`;

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { eventually } from '../regtest/ports.ts';
 import { pause, type Dice } from './dice.ts';
 import type { World } from './world.ts';
 
@@ -27,6 +28,7 @@ interface Operation {
   load: Load;
 }
 
+const HELD_MS = 60_000;
 const TRIES = 20;
 const TRY_PAUSE_MS = 500;
 const btc = (amount: number) => ({ currency: 'btc', amount });
@@ -111,7 +113,8 @@ async function sendHeld(operation: Operation): Promise<void> {
   const settles = dice.chance(60);
   await send(operation, settles ? 'send held, settled' : 'send held, cancelled', held);
   await pause(dice.between(500, 15_000));
-  await (settles ? held.settle() : held.cancel());
+  // A payee that is away does it when it is back, long before the HTLC would be timed out on the chain.
+  await eventually(() => (settles ? held.settle() : held.cancel()), HELD_MS, TRY_PAUSE_MS);
   load.held.delete(held);
 }
 

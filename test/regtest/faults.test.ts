@@ -87,6 +87,30 @@ fault('a call that the link delivers after a restart: paid once, never released 
   await atRest();
 });
 
+fault(
+  'a call that another server made counts anew: nobody repeats it while it can still arrive',
+  async () => {
+    const { id, payment_hash } = await lostCall();
+    await restart();
+    // Shortly before this server would call again, another one does; its call is on its way.
+    await new Promise((done) => setTimeout(done, 24_000));
+    const made = await ground.place.db.query(
+      `UPDATE payments SET calls = calls + 1 WHERE id = $1 AND state = 'dispatched' RETURNING calls`,
+      [id],
+    );
+    assert.equal(made.length, 1);
+    await new Promise((done) => setTimeout(done, 18_000));
+    assert.equal(
+      await ground.net.carol.invoiceState(payment_hash),
+      'OPEN',
+      'no second call beside the first',
+    );
+    assert.equal((await ground.me.ended(id)).status, 'completed');
+    assert.equal(await attemptsOf(payment_hash), 1);
+    await atRest();
+  },
+);
+
 fault('a call that the link delivers after the send has failed is refused by the node', async () => {
   const { total } = await ground.me.balance();
   const { id, payment_hash } = await lostCall(() => ground.net.carol.kill());
