@@ -8,9 +8,9 @@ WITH made AS (
   FROM generate_series($7::integer + 1, $7::integer + $5::integer) AS n
 ), payments_made AS (
   INSERT INTO payments (organization_id, environment_id, id, wallet_id, line_of_credit_id, node_id, direction, kind,
-    category, currency, state, amount, credited, payment_hash, payment_request, description, expiration, expires_at,
+    category, currency, state, amount, payable, received, gross, credited, payment_hash, payment_request, description, expiration, expires_at,
     receipts, metadata, last_position, created_at, updated_at)
-  SELECT $1, $2, id, wallet_id, $3, $6, 'receive', 'bolt11', 'standard', 'btc', 'completed', 1000, 1000, payment_hash,
+  SELECT $1, $2, id, wallet_id, $3, $6, 'receive', 'bolt11', 'standard', 'btc', 'completed', 1000, 1000, 1000, 1000, 1000, payment_hash,
     'lntbs10n1' || repeat(payment_hash, 4), 'stored ' || n, 3600, at + interval '1 hour',
     jsonb_build_array(jsonb_build_object('type', 'lightning', 'preimage', payment_hash, 'payment_hash', payment_hash,
       'ledger_id', credit_id)),

@@ -10,7 +10,7 @@ import { migrate, pendingMigrations } from './core/migrate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
 import { analyzeGrown } from './core/statistics.ts';
 import { creditRoutes } from './credit/routes.ts';
-import { rollUp } from './ledger/rollup.ts';
+import { positions, rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
 import { createNodeBooks } from './nodes/books.ts';
@@ -68,7 +68,15 @@ export async function startServer(
   const real = await openRealNodes(config, db, log);
   const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
-  const payments = createPayments({ db, clock, log, nodes, config, onNode: books.book });
+  const payments = createPayments({
+    db,
+    clock,
+    log,
+    nodes,
+    config,
+    currentRate: () => Promise.resolve(null),
+    onNode: books.book,
+  });
   const authenticator = createAuthenticator({ db, clock, log });
   const idempotency = createIdempotency({ db, clock });
   const { max_batch, max_queue } = config;
@@ -285,6 +293,16 @@ function addGauges(
       );
       return drifts.flat();
     },
+  );
+  metrics.gauge(
+    'coulomb_operator_position',
+    "Balance of the operator's own accounts in base units: exchange (its position), fees earned, money in suspense",
+    ['account', 'currency'],
+    async () =>
+      (await positions(db)).map(({ kind, currency, balance }) => [
+        { account: kind, currency },
+        Number(balance),
+      ]),
   );
   metrics.gauge('coulomb_node_reachable', '1 while a connection to the node stands', ['node'], () =>
     Promise.resolve([...nodes.values()].map((node) => [{ node: node.id }, node.reachable() ? 1 : 0])),

@@ -2,6 +2,7 @@ import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { Database } from '../core/db.ts';
 import { writeSecret } from '../core/embedded.ts';
 import { runAudit } from '../ledger/audit.ts';
+import { positions } from '../ledger/rollup.ts';
 import { bootstrap, credentialsFile, type ServingNode } from './bootstrap.ts';
 import { createKey, listKeys, revokeKey } from './keys.ts';
 import { addLine, moveFunds, openAttention, resolveByOperator, setFeatures, updateLine } from './operator.ts';
@@ -61,7 +62,7 @@ const list = (value: string | null): string[] | null => value?.split(',').map((p
 const COMMANDS: Record<string, Command> = {
   bootstrap: {
     usage:
-      'bootstrap --organization NAME --kind staging|production --network N --currency btc [--limit N] [--node ID] --out FILE',
+      'bootstrap --organization NAME --kind staging|production --network N --currency btc|usd [--limit N] [--node ID] --out FILE',
     options: {
       organization: text,
       kind: text,
@@ -75,14 +76,15 @@ const COMMANDS: Record<string, Command> = {
       const kind = required(context, 'kind');
       if (kind !== 'staging' && kind !== 'production')
         throw new UsageError('--kind must be staging or production');
-      if (required(context, 'currency') !== 'btc') throw new UsageError('--currency must be btc');
+      const currency = required(context, 'currency');
+      if (currency !== 'btc' && currency !== 'usd') throw new UsageError('--currency must be btc or usd');
       const out = required(context, 'out');
       const node = optional(context, 'node');
       const request = {
         organization: required(context, 'organization'),
         kind,
         network: required(context, 'network'),
-        currency: 'btc',
+        currency,
         limit: amount(context, 'limit', 0n),
         wallet_name: 'default',
         ...(node === null ? {} : { node }),
@@ -192,7 +194,13 @@ const COMMANDS: Record<string, Command> = {
         return { value: compared, failed: compared.some((node) => node['drift_msats'] !== 0n) };
       }
       const checks = await runAudit(db);
-      return { value: checks, failed: checks.some(({ ok }) => !ok) };
+      // Not a check: what the operator stands to win or lose by the rate, and has earned.
+      const stands = (await positions(db)).map(({ kind, currency, balance }) => ({
+        check: `position: ${kind} in ${currency}`,
+        ok: true,
+        balance,
+      }));
+      return { value: [...checks, ...stands], failed: checks.some(({ ok }) => !ok) };
     },
   },
   attention: { usage: 'attention', options: {}, run: async ({ db }) => ({ value: await openAttention(db) }) },

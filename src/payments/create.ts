@@ -1,9 +1,10 @@
 import { ApiError } from '../core/errors.ts';
-import { timeText } from '../core/clock.ts';
 import { hold, availableOf } from '../ledger/ledger.ts';
 import type { Draft } from './rules.ts';
 import type { Target, WalletFacts } from './store.ts';
-import { heldOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { costOf, totalOf } from './amounts.ts';
+import { termsOf, type Terms } from './terms.ts';
+import { type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
 
 /** A sound request, with what was looked up for it. */
@@ -12,6 +13,7 @@ export interface NewPayment {
   wallet: WalletFacts;
   draft: Draft;
   metadata: Record<string, string> | null;
+  quote_id: string | null;
   /** The receive of this deployment that it pays, if it may be settled inside. */
   target: Target | null;
   now_ms: number;
@@ -20,10 +22,16 @@ export interface NewPayment {
 /** The contract reserves this description: it fails a receive as a reflex policy would, for compliance tests. */
 const COMPLIANCE_DESCRIPTION = 'VOLTAGE_COMPLIANCE_550e8400-e29b-41d4-a716-446655440000';
 
+const REJECTED: PaymentError = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
 const INSUFFICIENT_FUNDS: PaymentError = {
   type: 'hold_failed',
   code: 'insufficient_funds',
   detail: 'the wallet has less available than amount and fees',
+};
+const FEE_ON_ANY_AMOUNT: PaymentError = {
+  type: 'receive_failed',
+  code: 'invalid_payment_amount',
+  detail: 'a receive that bears a processing fee needs a fixed amount',
 };
 const HASH_IN_USE: PaymentError = {
   type: 'send_failed',
@@ -38,7 +46,7 @@ const NOT_PAYABLE: PaymentError = {
 
 /**
  * The command that makes a payment: row, hold, job and history in one transaction.
- * Refuses with `payment_exists` (409) or `invalid_payment` (disabled line, deleted wallet).
+ * Refuses with `payment_exists` (409), `invalid_payment` (disabled line, deleted wallet), or what its terms refuse.
  */
 export function createCommand(request: NewPayment): Command<Payment> {
   const { wallet, draft } = request;
@@ -58,16 +66,19 @@ export function createCommand(request: NewPayment): Command<Payment> {
     payments: request.target ? [ref, request.target] : [ref],
     ...(sending ? { wallets: [wallet_ref] } : { peeks: [wallet_ref] }),
     ...(claim ? { claims: [claim] } : {}),
+    ...(request.quote_id === null ? {} : { quotes: [{ ...ref, id: request.quote_id }] }),
     moves_money: false,
     decide(work) {
+      let terms: Terms;
       try {
-        refuse(work, ref, wallet);
+        terms = judge(work, ref, request);
       } catch (error) {
         if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
         throw error;
       }
-      const payment = newRow(work, request, ref);
+      const payment = newRow(work, request, ref, terms);
       work.create(payment);
+      work.consumeQuote(payment);
       if (sending) startSend(work, payment, claim, request.target);
       else startReceive(work, payment);
       return payment;
@@ -75,7 +86,8 @@ export function createCommand(request: NewPayment): Command<Payment> {
   };
 }
 
-function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
+/** Refuses what cannot be made now, or fixes the terms on which it is made. */
+function judge(work: Work, ref: PaymentRef, { wallet, draft, quote_id, now_ms }: NewPayment): Terms {
   if (work.payment(ref)) {
     throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
   }
@@ -83,9 +95,11 @@ function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
   if (!account || account.deleted_at !== null)
     throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
   if (account.line_disabled) throw new ApiError('invalid_payment', "the wallet's line of credit is disabled");
+  const quote = quote_id === null ? undefined : work.quote({ ...ref, id: quote_id });
+  return termsOf({ draft, wallet, account, quote_id, quote, bears_fee: true, now_ms });
 }
 
-function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
+function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms): Payment {
   const { draft, wallet } = request;
   const created_at = work.time();
   return {
@@ -99,18 +113,20 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     check_only: false,
     currency: wallet.currency,
     state: draft.direction === 'send' ? 'approved' : 'generating',
-    amount: draft.amount,
+    ...terms,
     max_fee: draft.max_fee,
     network_fee: null,
-    processing_fee: 0n,
+    exchanges: [],
+    received: 0n,
+    suspended: 0n,
+    gross: 0n,
     credited: 0n,
     hold_id: null,
+    hold_amount: null,
     payment_hash: draft.payment_hash,
     payment_request: draft.payment_request,
     address: draft.address,
     description: draft.description,
-    expiration: draft.expiration,
-    expires_at: draft.expiration === null ? null : timeText(request.now_ms + draft.expiration * 1000),
     target: request.target && {
       organization_id: request.target.organization_id,
       environment_id: request.target.environment_id,
@@ -132,11 +148,9 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
 
 function startReceive(work: Work, payment: Payment): void {
   work.record(payment, 'requested');
-  if (payment.description === COMPLIANCE_DESCRIPTION) {
-    const error = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
-    work.move(payment, 'failed', 'failed', error);
-    return;
-  }
+  const fail = (error: PaymentError) => work.move(payment, 'failed', 'failed', error);
+  if (payment.description === COMPLIANCE_DESCRIPTION) return fail(REJECTED);
+  if (payment.payable === null && payment.fee_bps > 0) return fail(FEE_ON_ANY_AMOUNT);
   work.job(payment, { kind: 'generate', run_at: payment.created_at, mine: true });
 }
 
@@ -148,11 +162,13 @@ function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target:
     work.move(payment, 'failed', 'failed', error);
   };
   const account = work.wallet(payment.organization_id, payment.wallet_id);
-  if (availableOf(account) < heldOf(payment)) return fail(INSUFFICIENT_FUNDS);
+  const held = totalOf(costOf(payment, payment.max_fee ?? 0n));
+  if (availableOf(account) < held) return fail(INSUFFICIENT_FUNDS);
   if (claim && !work.holdsClaim(claim)) return fail(HASH_IN_USE);
   const receive = target ? work.payment(target) : undefined;
   if (target && claim && (!receive || !isPayable(receive, payment))) return fail(NOT_PAYABLE);
-  payment.hold_id = hold(work.posting, account, heldOf(payment), { payment_id: payment.id, at: work.time() });
+  payment.hold_id = hold(work.posting, account, held, { payment_id: payment.id, at: work.time() });
+  payment.hold_amount = held;
   work.record(payment, 'held');
   if (!receive) {
     work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
@@ -170,6 +186,6 @@ function isPayable(receive: Payment, send: Payment): boolean {
     receive.payment_hash === send.payment_hash &&
     receive.expires_at !== null &&
     receive.expires_at > send.created_at &&
-    (receive.kind !== 'bolt11' || receive.credited === 0n)
+    (receive.kind !== 'bolt11' || receive.received === 0n)
   );
 }

@@ -11,7 +11,7 @@ import { createCommand } from './create.ts';
 import { createRenderer, listPayments, pageJson, type ListQuery } from './list.ts';
 import type { PaymentEngine } from './payments.ts';
 import { isSend, PaymentRequest, selectPaymentRequest, type PaymentBody } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
+import { checkFeatures, draftReceive, requireFlag, draftSend, type Draft } from './rules.ts';
 import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
 import { refKey, type Payment, type PaymentRef } from './types.ts';
 import { paymentView } from './view.ts';
@@ -226,9 +226,9 @@ function createPayment({ clock, nodes, payments }: PaymentRouteDeps, reads: Read
     if (!wallet || wallet.environment_id !== caller.environment_id) {
       throw new ApiError('invalid_payment', `wallet_id: no wallet ${body.wallet_id}`);
     }
+    if (wallet.currency === 'usd') requireFlag(caller.features, 'usd');
     const node = nodes.get(wallet.node_id);
     if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
-    if (body.quote_id !== undefined) throw new ApiError('invalid_quote', `no quote ${body.quote_id}`);
     const wallet_currency = wallet.currency;
     const draft = isSend(body)
       ? draftSend(body, { chain: node.chain, now_ms: clock.now(), wallet_currency })
@@ -270,7 +270,8 @@ function createPayment({ clock, nodes, payments }: PaymentRouteDeps, reads: Read
     const { wallet, draft } = judged;
     const metadata = body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null;
     const target = await targetOf(draft, wallet);
-    const command = createCommand({ id, wallet, draft, metadata, target, now_ms: clock.now() });
+    const quote_id = body.quote_id?.toLowerCase() ?? null;
+    const command = createCommand({ id, wallet, draft, metadata, quote_id, target, now_ms: clock.now() });
     payments.begin(await payments.engine.writer.create(command));
   };
 }

@@ -31,8 +31,13 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     id: payment.id,
     state: payment.state,
     network_fee: payment.network_fee,
+    exchanges: payment.exchanges,
+    received: payment.received,
+    suspended: payment.suspended,
+    gross: payment.gross,
     credited: payment.credited,
     hold_id: payment.hold_id,
+    hold_amount: payment.hold_amount,
     payment_hash: payment.payment_hash,
     payment_request: payment.payment_request,
     address: payment.address,
@@ -46,8 +51,9 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     updated_at: payment.updated_at,
   }));
   await sql.query(
-    `UPDATE payments p SET state = r.state, network_fee = r.network_fee, credited = r.credited, hold_id = r.hold_id,
-       payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
+    `UPDATE payments p SET state = r.state, network_fee = r.network_fee, exchanges = r.exchanges, received = r.received,
+       suspended = r.suspended, gross = r.gross, credited = r.credited, hold_id = r.hold_id,
+       hold_amount = r.hold_amount, payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
        receipts = r.receipts, frozen = r.frozen, error = r.error, node_index = r.node_index, node_epoch = r.node_epoch,
        calls = r.calls, last_position = r.last_position, updated_at = r.updated_at
      FROM json_populate_recordset(NULL::payments, $1) r

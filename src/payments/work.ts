@@ -8,6 +8,13 @@ import {
   type WalletAccount,
   type WalletRef,
 } from '../ledger/ledger.ts';
+import {
+  consumeQuotes,
+  lockQuotes,
+  type Consumption,
+  type QuoteRef,
+  type StoredQuote,
+} from '../quotes/consume.ts';
 import { mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
 import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
@@ -41,6 +48,8 @@ export interface Command<Result> {
   /** Wallets that are only looked at. */
   peeks?: readonly WalletRef[];
   claims?: readonly KeyClaim[];
+  /** Quotes to lock. */
+  quotes?: readonly QuoteRef[];
   /** Locks the accounts of the payments' wallets: for commands that move money. */
   moves_money: boolean;
   /** Loads the chain outputs of the payments. */
@@ -74,6 +83,8 @@ export class Work {
   readonly #wallets = new Map<string, WalletAccount>();
   readonly #peeks = new Map<string, WalletAccount>();
   readonly #claimed = new Map<string, KeyClaim>();
+  readonly #quotes = new Map<string, StoredQuote>();
+  readonly #consumed: Consumption[] = [];
   readonly #dropped: KeyClaim[] = [];
   readonly #created: Payment[] = [];
   readonly #changed = new Set<Payment>();
@@ -89,7 +100,7 @@ export class Work {
     this.worker = worker;
   }
 
-  /** Locks and reads what the commands need, in the order that every writer keeps: payments, accounts, keys. */
+  /** Locks and reads what the commands need, in the order that every writer keeps: payments, accounts, quotes, keys. */
   async load(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
     const refs = byKey(
       commands.flatMap((command) => command.payments),
@@ -101,6 +112,7 @@ export class Work {
     await Promise.all([
       payments,
       this.#loadWallets(sql, commands),
+      this.#loadQuotes(sql, commands),
       this.#takeClaims(sql, commands),
       this.#loadOutputs(sql, commands),
     ]);
@@ -137,6 +149,15 @@ export class Work {
     for (const account of seen) this.#peeks.set(walletKey(account), account);
   }
 
+  async #loadQuotes(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
+    const refs = byKey(
+      commands.flatMap((command) => command.quotes ?? []),
+      refKey,
+    );
+    if (refs.length === 0) return;
+    for (const quote of await lockQuotes(sql, refs)) this.#quotes.set(refKey(quote), quote);
+  }
+
   async #takeClaims(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
     const claims = commands.flatMap((command) => command.claims ?? []);
     if (claims.length === 0) return;
@@ -170,6 +191,28 @@ export class Work {
   /** A wallet's account as seen, locked or not; undefined when there is none. */
   look(ref: WalletRef): WalletAccount | undefined {
     return this.#wallets.get(walletKey(ref)) ?? this.#peeks.get(walletKey(ref));
+  }
+
+  /** A locked quote; undefined when there is none, or the command did not ask for it. */
+  quote(ref: QuoteRef): StoredQuote | undefined {
+    return this.#quotes.get(refKey(ref));
+  }
+
+  /** Marks the quote of a payment as used: for the next command of the batch, too. */
+  consumeQuote(payment: Payment): void {
+    if (payment.quote_id === null) return;
+    const quote = this.quote({ ...payment, id: payment.quote_id });
+    if (!quote) throw new Error(`quote ${payment.quote_id} was not locked`);
+    const { organization_id, environment_id, id } = quote;
+    quote.consumed_at = this.time();
+    this.#consumed.push({
+      organization_id,
+      environment_id,
+      id,
+      payment_id: payment.id,
+      wallet_id: payment.wallet_id,
+      consumed_at: quote.consumed_at,
+    });
   }
 
   /** True when this very command's claim took the key. */
@@ -268,6 +311,7 @@ export class Work {
       insertRows(sql, 'chain_sends', this.#chain_sends),
       raiseAttention(sql, this.#raised),
       dropKeys(sql, this.#dropped),
+      consumeQuotes(sql, this.#consumed),
     ]);
   }
 
