@@ -28,7 +28,7 @@ WITH made AS (
   SELECT $1, wallet_id, at + interval '1 second', 'credited', credit_id, id, 'btc', 1000 FROM made
 ), transfers_made AS (
   INSERT INTO transfers (organization_id, from_account, to_account, currency, amount, kind, payment_id, at)
-  SELECT $1, (SELECT id FROM accounts WHERE organization_id = $1 AND node_id = $6 AND kind = 'channels'), wallet_id,
+  SELECT $1, (SELECT id FROM accounts WHERE organization_id = $1 AND node_id = $6 AND kind = 'channels' AND currency = 'btc'), wallet_id,
     'btc', 1000, 'credited', id, at + interval '1 second' FROM made
 )
 UPDATE accounts a SET total = total + 1000 * c.credits

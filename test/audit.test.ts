@@ -5,10 +5,11 @@ import type { Sql } from '../src/core/db.ts';
 import { auditOn } from '../src/ledger/audit.ts';
 import { rollUp } from '../src/ledger/rollup.ts';
 import { actor } from './actor.ts';
+import { dollars } from './dollars.ts';
 import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
 
 let server: TestServer;
-const ids = { wallet: '', line: '', sent: '', failed: '', stuck: '', received: '', open: '' };
+const ids = { wallet: '', line: '', sent: '', failed: '', stuck: '', received: '', open: '', dollars: '' };
 
 before(async () => {
   server = await startTestServer();
@@ -26,6 +27,15 @@ before(async () => {
   await me.send({ payment_request: inside.data.payment_request });
   ids.received = inside.id;
   ids.open = (await me.receive()).id;
+  // Dollars, and some bitcoin that is worth less than a cent.
+  const my = dollars(server, me);
+  await my.setRate('1000e0');
+  await my.fund(500);
+  ids.dollars = (await my.pay(10_000_000, await invoice({ amount_msats: 10_000_000 }))).id;
+  const part = await my.receive(2, { payment_kind: 'onchain' });
+  await me.sandbox('payments', { address: part.data.address, amount_msats: 60_000_000 });
+  await me.sandbox('blocks', { count: 1 });
+  await me.until(part.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
   await rollUp(server.db);
 });
 after(() => server.stop());
@@ -77,10 +87,14 @@ const AGREE = 'a wallet, its account and its line agree';
 const ROLLUPS = 'rollups are the sum of the transfers before their horizon';
 const HISTORY = 'a history has no gaps and tells one of the stories that lead to the state, with one end';
 const CREDITED = 'a receive was credited what its ledger events say, and is completed when that is enough';
-const CAPTURED = 'a send was captured once if it completed, never otherwise, and within its fee cap';
+const CAPTURED =
+  'a send was captured once if it completed, never otherwise, at its rate and within its fee cap';
 const RECEIPTS = 'every credit has its receipt, and every one from outside a key that nothing else has';
 const ONE_HASH = 'a payment hash is in flight or settled for one send only';
 const JOBS = 'every payment under way has a job, and no other has';
+const EXCHANGED = 'what payments exchanged is what moved through the exchange accounts in dollars';
+const SUSPENSE = 'what waits in suspense is what payments say';
+const QUOTES = 'a quote serves the one payment that names it, and that one agrees with it';
 
 const cases: [what: string, expected: string, statements: () => string[]][] = [
   [
@@ -216,7 +230,7 @@ const cases: [what: string, expected: string, statements: () => string[]][] = [
   [
     'a receive completed below what was asked',
     CREDITED,
-    () => [`UPDATE payments SET amount = amount + 1 WHERE id = '${ids.received}'`],
+    () => [`UPDATE payments SET payable = payable + 1 WHERE id = '${ids.received}'`],
   ],
   [
     'a completed send that was not captured',
@@ -271,6 +285,37 @@ const cases: [what: string, expected: string, statements: () => string[]][] = [
     'a job of a payment that ended',
     JOBS,
     () => [`UPDATE jobs SET payment_id = '${ids.sent}' WHERE payment_id = '${ids.open}'`],
+  ],
+  [
+    'a send of dollars captured at another rate than its own',
+    CAPTURED,
+    () => [
+      `UPDATE payments SET quote = jsonb_set(quote, '{rate}', '"6500001e1"') WHERE id = '${ids.dollars}'`,
+    ],
+  ],
+  [
+    'an exchange that the ledger does not know',
+    EXCHANGED,
+    () => [
+      `UPDATE payments SET exchanges = jsonb_set(exchanges, '{0,usd_cents}', '"1"') WHERE id = '${ids.dollars}'`,
+    ],
+  ],
+  [
+    'money that left suspense without a trace',
+    SUSPENSE,
+    () => [`UPDATE payments SET suspended = suspended - 1 WHERE suspended > 0`],
+  ],
+  [
+    'a quote used by another payment',
+    QUOTES,
+    () => [`UPDATE quotes SET payment_id = '${randomUUID()}' WHERE payment_id = '${ids.dollars}'`],
+  ],
+  [
+    'a quote that was used and is open again',
+    QUOTES,
+    () => [
+      `UPDATE quotes SET consumed_at = NULL, payment_id = NULL, wallet_id = NULL WHERE payment_id = '${ids.dollars}'`,
+    ],
   ],
 ];
 
