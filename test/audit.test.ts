@@ -31,7 +31,7 @@ before(async () => {
   const my = dollars(server, me);
   await my.setRate('1000e0');
   await my.fund(500);
-  ids.dollars = (await my.pay(10_000_000, await invoice({ amount_msats: 10_000_000 }))).id;
+  ids.dollars = (await my.pay(300_000_000, await invoice({ amount_msats: 300_000_000 }))).id;
   const part = await my.receive(2, { payment_kind: 'onchain' });
   await me.sandbox('payments', { address: part.data.address, amount_msats: 60_000_000 });
   await me.sandbox('blocks', { count: 1 });

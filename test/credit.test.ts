@@ -94,19 +94,21 @@ test('a line reads as the contract has it', async () => {
 });
 
 test('summaries show the active lines of the own environment, newest first, by network and environment', async () => {
-  const { list, addLine, organization_id, environment_id, line_of_credit_id, update } = await newcomer();
+  const { list, addLine, organization_id, environment_id, line_of_credit_id, update, usd } = await newcomer();
+  // Made in one transaction, so that their ids decide.
+  const first = [line_of_credit_id, usd?.line_of_credit_id ?? ''].sort().reverse();
   const testnet = await addLine({ network: 'testnet' });
   await addLine({ environment_id: await newEnvironment(server.db, organization_id) });
-  assert.deepEqual(await list(), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(), [testnet, ...first]);
   assert.deepEqual(await list('?network=testnet3'), [testnet]);
   assert.deepEqual(await list('?network=mainnet'), []);
-  assert.deepEqual(await list(`?environment_ids=${environment_id}`), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(`?environment_ids=${environment_id}`), [testnet, ...first]);
   const both = `environment_ids[]=${randomUUID()}&environment_ids[]=${environment_id.toUpperCase()}`;
-  assert.deepEqual(await list(`?${both}`), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(`?${both}`), [testnet, ...first]);
   assert.deepEqual(await list(`?environment_ids=${randomUUID()}`), []);
   assert.equal((await update({ disable: true }, testnet)).status, 202);
-  assert.deepEqual(await list(), [line_of_credit_id]);
-  assert.deepEqual(await list('?include_disabled=true'), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(), first);
+  assert.deepEqual(await list('?include_disabled=true'), [testnet, ...first]);
 });
 
 test('a line on testnet reads back with the network of answers', async () => {

@@ -37,7 +37,7 @@ const ARROWS: Record<string, string[]> = {
   'app.ts': ['core', 'operations.ts', 'openapi.ts'],
   'operations.ts': ['core', 'app.ts'],
   'openapi.ts': ['core'],
-  'config.ts': ['lightning'],
+  'config.ts': ['core', 'lightning', 'quotes'],
   'server.ts': ['app.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
   'main.ts': ['server.ts', 'admin', 'config.ts', 'core'],
 };

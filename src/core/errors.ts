@@ -54,6 +54,12 @@ const ERROR_STATUS = {
   missing_address: 400,
   quote_required: 400,
   not_supported_network: 400,
+  // quotes
+  invalid_quote_request: 400,
+  mismatch_currency: 400,
+  mismatch_target_precision: 400,
+  quote_already_exists: 409,
+  quote_not_found: 404,
 } as const;
 
 export type ErrorType = keyof typeof ERROR_STATUS;
