@@ -104,7 +104,7 @@ export async function bootstrap(
         limit: 0n,
         metadata: null,
       },
-      { ...line, allocated_limit: 0n, disabled_at: null },
+      { ...line, allocated_limit: 0n, disabled_at: null, send_bps: 0, receive_bps: 0 },
       new Date().toISOString(),
     );
     const permissions = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
