@@ -98,7 +98,7 @@ async function openWallet(sql: Sql, wanted: NewWalletOnLine): Promise<WalletOnLi
       limit: 0n,
       metadata: null,
     },
-    { ...line, allocated_limit: 0n, disabled_at: null },
+    { ...line, allocated_limit: 0n, disabled_at: null, send_bps: 0, receive_bps: 0 },
     new Date().toISOString(),
   );
   return { line_of_credit_id, wallet_id };

@@ -90,6 +90,9 @@ export interface NewWalletAccount {
   currency: string;
   /** How far below zero it may go, in base units of `currency`. */
   limit: bigint;
+  /** Its line's processing fees, in basis points. */
+  line_send_bps: number;
+  line_receive_bps: number;
   /** RFC 3339. */
   updated_at: string;
 }

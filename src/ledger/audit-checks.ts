@@ -133,7 +133,8 @@ const LEDGER: Check[] = [
           AND (l.environment_id, l.node_id, l.network, l.currency)
             = (a.environment_id, a.node_id, a.network, a.currency)
           AND w.deleted_at IS NOT DISTINCT FROM a.deleted_at
-          AND a.line_disabled = (l.disabled_at IS NOT NULL) AS ok
+          AND (a.line_disabled, a.line_send_bps, a.line_receive_bps)
+            = (l.disabled_at IS NOT NULL, l.send_bps, l.receive_bps) AS ok
       FROM accounts a
       LEFT JOIN wallets w ON w.organization_id = a.organization_id AND w.id = a.id
       LEFT JOIN lines_of_credit l ON l.organization_id = a.organization_id AND l.id = a.line_of_credit_id
