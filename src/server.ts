@@ -17,6 +17,8 @@ import { createNodeBooks } from './nodes/books.ts';
 import { lastChains } from './nodes/store.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
+import { policyRoutes } from './policies/routes.ts';
+import { sweepMinutes } from './policies/usage.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 
@@ -86,10 +88,12 @@ export async function startServer(
         clock,
         nodes,
         payments,
+        sanctions: config.sanctions,
         cursor_secret: await cursorSecret(db),
         max_batch,
         max_queue,
       }),
+      ...policyRoutes({ db, clock, has_sanctions_list: config.sanctions !== null }),
       ...creditRoutes({ db }),
       ...sandboxRoutes({ sandbox }),
     ],
@@ -99,6 +103,7 @@ export async function startServer(
   const timers = [
     every(SWEEP_MS, log, async () => {
       await idempotency.sweep();
+      await sweepMinutes(db, clock);
       await rollUp(db);
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),

@@ -6,9 +6,10 @@ import { auditOn } from '../src/ledger/audit.ts';
 import { rollUp } from '../src/ledger/rollup.ts';
 import { actor } from './actor.ts';
 import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { checkSend } from './tenant.ts';
 
 let server: TestServer;
-const ids = { wallet: '', line: '', sent: '', failed: '', stuck: '', received: '', open: '' };
+const ids = { wallet: '', line: '', sent: '', failed: '', stuck: '', received: '', open: '', check: '' };
 
 before(async () => {
   server = await startTestServer();
@@ -16,6 +17,9 @@ before(async () => {
   ids.wallet = server.credentials.wallet_id;
   ids.line = server.credentials.line_of_credit_id;
   await me.fund(1_000_000);
+  const path = `/organizations/${server.credentials.organization_id}/wallets/${ids.wallet}/policies`;
+  const policies = { send_volume_limit_sats: 2n ** 64n - 1n, max_payment_size_sats: 5000 };
+  assert.equal((await server.client.request('PATCH', path, { body: policies })).status, 202);
   const invoice = (fields: object) => me.outsideInvoice({ amount_msats: 10_000, ...fields });
   ids.sent = (await me.send({ payment_request: (await invoice({ fee_msats: 5 })).payment_request })).id;
   ids.failed = (await me.send({ payment_request: (await invoice({ behavior: 'fail' })).payment_request })).id;
@@ -26,6 +30,7 @@ before(async () => {
   await me.send({ payment_request: inside.data.payment_request });
   ids.received = inside.id;
   ids.open = (await me.receive()).id;
+  ids.check = await checkSend(server, me.sendBody({ payment_request: (await invoice({})).payment_request }));
   await rollUp(server.db);
 });
 after(() => server.stop());
@@ -74,6 +79,8 @@ const HOLD_OWNER =
   'every hold belongs to a send in flight or a frozen receive, and every send in flight has its own';
 const ALLOCATED = 'what a line of credit allocated is the sum of the limits of its live wallets';
 const AGREE = 'a wallet, its account and its line agree';
+const POLICIES = "what a wallet's account may do is what its policies say";
+const MINUTES = 'the minutes of a wallet with a volume policy are what it sent in them';
 const ROLLUPS = 'rollups are the sum of the transfers before their horizon';
 const HISTORY = 'a history has no gaps and tells one of the stories that lead to the state, with one end';
 const CREDITED = 'a receive was credited what its ledger events say, and is completed when that is enough';
@@ -174,6 +181,45 @@ const cases: [what: string, expected: string, statements: () => string[]][] = [
     'a wallet moved to another network',
     AGREE,
     () => [`UPDATE wallets SET network = 'mainnet' WHERE id = '${ids.wallet}'`],
+  ],
+  [
+    'a fee of a line that its wallets do not have',
+    AGREE,
+    () => [`UPDATE lines_of_credit SET send_bps = 5 WHERE id = '${ids.line}'`],
+  ],
+  ['a policy that payments do not see', POLICIES, () => ['UPDATE accounts SET max_payment = NULL']],
+  [
+    'a limit without its policy',
+    POLICIES,
+    () => [`UPDATE accounts SET sends_per_minute = 1 WHERE id = '${ids.wallet}'`],
+  ],
+  [
+    'a policy removed by hand',
+    POLICIES,
+    () => [`DELETE FROM wallet_policies WHERE type = 'max_payment_size'`],
+  ],
+  ['a minute that counts too much', MINUTES, () => ['UPDATE send_minutes SET amount = amount + 1']],
+  [
+    'a send that no minute counts',
+    MINUTES,
+    () => [
+      `INSERT INTO send_minutes SELECT organization_id, wallet_id, minute - interval '1 hour', 0 FROM send_minutes
+       ORDER BY minute LIMIT 1`,
+      `DELETE FROM send_minutes WHERE amount > 0`,
+    ],
+  ],
+  [
+    'minutes of a wallet without a volume policy',
+    MINUTES,
+    () => [`UPDATE accounts SET send_volume = NULL WHERE id = '${ids.wallet}'`],
+  ],
+  [
+    'a check that went on by itself',
+    HISTORY,
+    () => [
+      without('payments', 'check_holds_nothing'),
+      `UPDATE payments SET state = 'dispatched' WHERE id = '${ids.check}'`,
+    ],
   ],
   ['a rollup that is off by one', ROLLUPS, () => ['UPDATE account_rollups SET balance = balance + 1']],
   ['a rollup of entries that are gone', ROLLUPS, () => ['DELETE FROM transfers']],

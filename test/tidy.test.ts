@@ -21,13 +21,15 @@ function importsOf(path: string): string[] {
   );
 }
 
-const SLICES = ['wallets', 'payments', 'credit', 'sandbox', 'nodes'];
+const SLICES = ['wallets', 'payments', 'policies', 'credit', 'sandbox', 'nodes'];
 /** Which rooms each room may open; a room always may use itself. */
 const ARROWS: Record<string, string[]> = {
   core: [],
   ledger: ['core'],
   lightning: ['core'],
   ...Object.fromEntries(SLICES.map((slice) => [slice, ['core', 'ledger', 'lightning']])),
+  // What a wallet has sent lately is counted where its policies are, and judged where payments are made.
+  payments: ['core', 'ledger', 'lightning', 'policies'],
   // The operator's commands make and change what the slices store.
   admin: ['core', 'ledger', 'lightning', ...SLICES],
   'app.ts': ['core', 'operations.ts', 'openapi.ts'],

@@ -12,7 +12,7 @@ import { trail } from './trail.ts';
 
 const KNOWN_FEATURES = ['payments', 'onchain', 'bip21', 'treasury', 'swaps', 'assets', 'usd'];
 /** What the code serves: switching on anything else would be an empty promise. */
-const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21']);
+const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21', 'treasury']);
 
 export type Switches = Record<string, boolean>;
 

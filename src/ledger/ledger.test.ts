@@ -34,6 +34,10 @@ const newWallet = (limit: bigint): WalletAccount => ({
   held: 0n,
   line_disabled: false,
   deleted_at: null,
+  max_payment: null,
+  sends_per_minute: null,
+  send_volume: null,
+  ofac_compliant: false,
 });
 
 interface TransferRow {

@@ -14,6 +14,11 @@ export interface WalletAccount {
   held: bigint;
   line_disabled: boolean;
   deleted_at: string | null;
+  /** What its policies allow, null where they say nothing: msats of one payment, sends in 60 s, msats in 24 h. */
+  max_payment: bigint | null;
+  sends_per_minute: bigint | null;
+  send_volume: bigint | null;
+  ofac_compliant: boolean;
 }
 
 export interface WalletRef {
@@ -228,8 +233,8 @@ export function withdraw(posting: Posting, account: WalletAccount, amount: bigin
   return true;
 }
 
-const WALLET_COLUMNS =
-  'a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held, a.line_disabled, a.deleted_at';
+const WALLET_COLUMNS = `a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held,
+  a.line_disabled, a.deleted_at, a.max_payment, a.sends_per_minute, a.send_volume, a.ofac_compliant`;
 
 const readWallets = (lock: string) => `
   SELECT ${WALLET_COLUMNS}

@@ -1,17 +1,27 @@
 import { ApiError } from '../core/errors.ts';
 import { timeText } from '../core/clock.ts';
 import { hold, availableOf } from '../ledger/ledger.ts';
+import { countedSend, refusedReceive, refusedSend, type Recipient } from './limits.ts';
+import { mayPromote, promote, targetRef } from './promote.ts';
 import type { Draft } from './rules.ts';
 import type { Target, WalletFacts } from './store.ts';
-import { heldOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { heldAt, heldOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
+
+/** Where a request came in: a check is judged and holds nothing, a treasury movement bears no processing fee. */
+export type Endpoint = 'payments' | 'check' | 'treasury';
 
 /** A sound request, with what was looked up for it. */
 export interface NewPayment {
   id: string;
+  endpoint: Endpoint;
   wallet: WalletFacts;
   draft: Draft;
   metadata: Record<string, string> | null;
+  /** Whether the request says a fee cap itself. */
+  gives_max_fee: boolean;
+  /** What the sanctions list says of the address that it pays. */
+  recipient: Recipient;
   /** The receive of this deployment that it pays, if it may be settled inside. */
   target: Target | null;
   now_ms: number;
@@ -38,7 +48,7 @@ const NOT_PAYABLE: PaymentError = {
 
 /**
  * The command that makes a payment: row, hold, job and history in one transaction.
- * Refuses with `payment_exists` (409) or `invalid_payment` (disabled line, deleted wallet).
+ * An approved check of the same id is the payment's beginning. Refuses with `payment_exists` (409) or `invalid_payment` (disabled line, deleted wallet).
  */
 export function createCommand(request: NewPayment): Command<Payment> {
   const { wallet, draft } = request;
@@ -50,7 +60,7 @@ export function createCommand(request: NewPayment): Command<Payment> {
   const wallet_ref = { organization_id: wallet.organization_id, id: wallet.id };
   const sending = draft.direction === 'send';
   const claim: KeyClaim | null =
-    sending && draft.payment_hash !== null
+    sending && request.endpoint !== 'check' && draft.payment_hash !== null
       ? // The hash is in use at the node where the money would arrive: inside, that of the receive.
         { ...ref, node_id: request.target?.node_id ?? wallet.node_id, kind: 'send', key: draft.payment_hash }
       : null;
@@ -61,22 +71,28 @@ export function createCommand(request: NewPayment): Command<Payment> {
     moves_money: false,
     decide(work) {
       try {
-        refuse(work, ref, wallet);
+        refuse(work, ref, request);
       } catch (error) {
         if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
         throw error;
       }
-      const payment = newRow(work, request, ref);
-      work.create(payment);
-      if (sending) startSend(work, payment, claim, request.target);
+      const check = work.payment(ref);
+      const payment = check ? promote(work, check, request) : newRow(work, request, ref);
+      if (!check) {
+        work.create(payment);
+        work.record(payment, 'requested');
+      }
+      if (sending) startSend(work, payment, claim, request);
       else startReceive(work, payment);
       return payment;
     },
   };
 }
 
-function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
-  if (work.payment(ref)) {
+function refuse(work: Work, ref: PaymentRef, request: NewPayment): void {
+  const { wallet } = request;
+  const known = work.payment(ref);
+  if (known && !mayPromote(known, request)) {
     throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
   }
   const account = work.look({ organization_id: wallet.organization_id, id: wallet.id });
@@ -86,7 +102,7 @@ function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
 }
 
 function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
-  const { draft, wallet } = request;
+  const { draft, wallet, endpoint } = request;
   const created_at = work.time();
   return {
     ...ref,
@@ -95,10 +111,11 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     node_id: wallet.node_id,
     direction: draft.direction,
     kind: draft.kind,
-    category: 'standard',
-    check_only: false,
+    category: endpoint === 'treasury' ? 'treasury' : 'standard',
+    check_only: endpoint === 'check',
+    promoted_at: null,
     currency: wallet.currency,
-    state: draft.direction === 'send' ? 'approved' : 'generating',
+    state: draft.direction === 'send' ? 'checked' : 'generating',
     amount: draft.amount,
     max_fee: draft.max_fee,
     network_fee: null,
@@ -111,12 +128,7 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     description: draft.description,
     expiration: draft.expiration,
     expires_at: draft.expiration === null ? null : timeText(request.now_ms + draft.expiration * 1000),
-    target: request.target && {
-      organization_id: request.target.organization_id,
-      environment_id: request.target.environment_id,
-      id: request.target.id,
-      node_id: request.target.node_id,
-    },
+    target: targetRef(request),
     receipts: [],
     frozen: null,
     error: null,
@@ -131,36 +143,42 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
 }
 
 function startReceive(work: Work, payment: Payment): void {
-  work.record(payment, 'requested');
   if (payment.description === COMPLIANCE_DESCRIPTION) {
     const error = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
     work.move(payment, 'failed', 'failed', error);
     return;
   }
+  const account = work.look({ organization_id: payment.organization_id, id: payment.wallet_id });
+  const refusal = account ? refusedReceive(payment.amount, account) : null;
+  if (refusal) return work.move(payment, 'failed', 'failed', refusal);
   work.job(payment, { kind: 'generate', run_at: payment.created_at, mine: true });
 }
 
-function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target: Target | null): void {
-  work.record(payment, 'requested');
-  work.record(payment, 'approved');
+function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request: NewPayment): void {
+  const { target } = request;
   const fail = (error: PaymentError) => {
     if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
     work.move(payment, 'failed', 'failed', error);
   };
   const account = work.wallet(payment.organization_id, payment.wallet_id);
+  // A check is judged again when it becomes a payment: it reserved nothing.
+  const refusal = refusedSend(payment.amount ?? 0n, account, work.usages.of(account), request.recipient);
+  if (refusal) return fail(refusal);
+  if (payment.promoted_at === null) work.record(payment, 'approved');
+  if (payment.check_only) return;
   if (availableOf(account) < heldOf(payment)) return fail(INSUFFICIENT_FUNDS);
   if (claim && !work.holdsClaim(claim)) return fail(HASH_IN_USE);
   const receive = target ? work.payment(target) : undefined;
   if (target && claim && (!receive || !isPayable(receive, payment))) return fail(NOT_PAYABLE);
   payment.hold_id = hold(work.posting, account, heldOf(payment), { payment_id: payment.id, at: work.time() });
-  work.record(payment, 'held');
+  work.usages.add(account, countedSend(payment));
+  work.move(payment, receive ? 'claiming' : 'approved', 'held');
   if (!receive) {
     work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
     return;
   }
   // Paid inside: the key of its hash is the claim on the receive's invoice, which is cancelled at its node
   // before anything settles (semantics.md section 3). An address stays payable: nothing needs to be cancelled.
-  payment.state = 'claiming';
   work.job(payment, { kind: 'internal', run_at: payment.created_at, mine: true });
 }
 
@@ -169,7 +187,7 @@ function isPayable(receive: Payment, send: Payment): boolean {
     receive.state === 'receiving' &&
     receive.payment_hash === send.payment_hash &&
     receive.expires_at !== null &&
-    receive.expires_at > send.created_at &&
+    receive.expires_at > heldAt(send) &&
     (receive.kind !== 'bolt11' || receive.credited === 0n)
   );
 }

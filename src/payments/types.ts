@@ -48,6 +48,8 @@ export interface Payment extends PaymentRef {
   kind: Kind;
   category: 'standard' | 'treasury';
   check_only: boolean;
+  /** When a check became a payment; null for any other. */
+  promoted_at: string | null;
   currency: string;
   state: State;
   amount: bigint | null;
@@ -99,6 +101,9 @@ export interface ChainSend extends Omit<SeenOutput, 'amount' | 'height' | 'state
   fee: bigint;
   created_at: string;
 }
+
+/** When a send was held. */
+export const heldAt = (payment: Payment): string => payment.promoted_at ?? payment.created_at;
 
 /** What was held for a send: principal, the most that the network may take, and the processing fee. */
 export const heldOf = (payment: Payment): bigint =>
