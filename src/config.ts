@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { parseRate, type Rate } from './core/rate.ts';
 import { readNodesFile, type NodeEntry } from './lightning/nodes-file.ts';
 import { SOURCES } from './quotes/sources.ts';
+import { readSanctionsFile, type SanctionsList } from './lightning/sanctions.ts';
 
 /** Everything that can be set, read once at start. Nothing else reads the environment. */
 export interface Config {
@@ -19,6 +20,8 @@ export interface Config {
   sandbox_block_seconds: number;
   /** Real nodes, beside the sandbox. */
   nodes: readonly NodeEntry[];
+  /** Addresses that wallets with `ofac_compliant` do not pay; null: no list, so that no wallet can have the policy. */
+  sanctions: SanctionsList | null;
   confirmations: Readonly<Record<string, number>>;
   /** How long a quote holds its rate. */
   quote_seconds: number;
@@ -109,6 +112,7 @@ export function loadConfig(environment: Environment): Config {
   const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
   if (!LEVELS.includes(log_level)) faults.push(`COULOMB_LOG_LEVEL must be one of ${LEVELS.join(', ')}`);
   const nodes_file = text('COULOMB_NODES_FILE');
+  const sanctions_file = text('COULOMB_SANCTIONS_FILE');
   const config: Config = {
     host: text('COULOMB_HOST') ?? '127.0.0.1',
     port: number('COULOMB_PORT', 3300, 0, 65_535),
@@ -121,6 +125,7 @@ export function loadConfig(environment: Environment): Config {
     cors_origins: list('COULOMB_CORS_ORIGINS'),
     sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
     nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
+    sanctions: sanctions_file === null ? null : readSanctionsFile(sanctions_file, faults),
     confirmations: {
       mainnet: number('COULOMB_CONFIRMATIONS_MAINNET', 3, 1, MAX_CONFIRMATIONS),
       testnet: number('COULOMB_CONFIRMATIONS_TESTNET', 1, 1, MAX_CONFIRMATIONS),

@@ -18,6 +18,8 @@ import { createNodeBooks } from './nodes/books.ts';
 import { lastChains } from './nodes/store.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
+import { policyRoutes } from './policies/routes.ts';
+import { sweepMinutes } from './policies/usage.ts';
 import { createRates, type Rates } from './quotes/rates.ts';
 import { quoteRoutes } from './quotes/routes.ts';
 import { sweepQuotes } from './quotes/store.ts';
@@ -99,10 +101,12 @@ export async function startServer(
         clock,
         nodes,
         payments,
+        sanctions: config.sanctions,
         cursor_secret: await cursorSecret(db),
         max_batch,
         max_queue,
       }),
+      ...policyRoutes({ db, clock, has_sanctions_list: config.sanctions !== null }),
       ...creditRoutes({ db }),
       ...quoteRoutes({
         db,
@@ -122,6 +126,7 @@ export async function startServer(
   const timers = [
     every(SWEEP_MS, log, async () => {
       await idempotency.sweep();
+      await sweepMinutes(db, clock);
       await sweepUnusedQuotes(db, clock);
       await rollUp(db);
     }),

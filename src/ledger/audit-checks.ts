@@ -1,3 +1,5 @@
+import { POLICIES } from './audit-policies.ts';
+
 /** A rule that must hold for every row of `subject`, which says so in a column `ok`. */
 export interface Check {
   name: string;
@@ -172,11 +174,12 @@ const LETTERS: Record<string, string> = {
 
 /** The stories that may stand behind each state (semantics.md section 3, "History"). */
 const STORIES: Record<string, string> = {
+  'send checked': '^ra$',
   'send approved': '^rah$',
   'send claiming': '^rah$',
   'send dispatched': '^rahd$',
   'send completed': '^rahd?c$',
-  'send failed': '^ra(hd?)?f$',
+  'send failed': '^r(a(hd?)?)?f$',
   'receive generating': '^r$',
   'receive receiving': '^rgp*$',
   'receive failed': '^rf$',
@@ -350,4 +353,4 @@ const EXCHANGES: Check[] = [
 ];
 
 /** Everything that must always be true of the stored ledger and payments. */
-export const CHECKS: readonly Check[] = [...LEDGER, ...PAYMENTS, ...EXCHANGES];
+export const CHECKS: readonly Check[] = [...LEDGER, ...POLICIES, ...PAYMENTS, ...EXCHANGES];

@@ -40,6 +40,10 @@ const newWallet = (limit: bigint, currency = 'btc'): WalletAccount => ({
   line_receive_bps: 0,
   own_send_bps: null,
   own_receive_bps: null,
+  max_payment: null,
+  sends_per_minute: null,
+  send_volume: null,
+  ofac_compliant: false,
 });
 
 interface TransferRow {

@@ -19,6 +19,11 @@ export interface WalletAccount {
   line_receive_bps: number;
   own_send_bps: number | null;
   own_receive_bps: number | null;
+  /** What its policies allow, null where they say nothing: msats of one payment, sends in 60 s, msats in 24 h. */
+  max_payment: bigint | null;
+  sends_per_minute: bigint | null;
+  send_volume: bigint | null;
+  ofac_compliant: boolean;
 }
 
 export interface WalletRef {
@@ -295,8 +300,9 @@ export function withdraw(posting: Posting, account: WalletAccount, amount: bigin
   return true;
 }
 
-const WALLET_COLUMNS =
-  'a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held, a.line_disabled, a.deleted_at, a.line_send_bps, a.line_receive_bps, a.own_send_bps, a.own_receive_bps';
+const WALLET_COLUMNS = `a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held,
+  a.line_disabled, a.deleted_at, a.line_send_bps, a.line_receive_bps, a.own_send_bps, a.own_receive_bps,
+  a.max_payment, a.sends_per_minute, a.send_volume, a.ofac_compliant`;
 
 const readWallets = (lock: string) => `
   SELECT ${WALLET_COLUMNS}

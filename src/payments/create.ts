@@ -1,19 +1,29 @@
 import { ApiError } from '../core/errors.ts';
 import { hold, availableOf } from '../ledger/ledger.ts';
+import { countedSend, refusedReceive, refusedSend, type Recipient } from './limits.ts';
+import { mayPromote, promote, targetRef } from './promote.ts';
 import type { Draft } from './rules.ts';
 import type { Target, WalletFacts } from './store.ts';
 import { costOf, totalOf } from './amounts.ts';
 import { termsOf, type Terms } from './terms.ts';
-import { type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { heldAt, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
+
+/** Where a request came in: a check is judged and holds nothing, a treasury movement bears no processing fee. */
+export type Endpoint = 'payments' | 'check' | 'treasury';
 
 /** A sound request, with what was looked up for it. */
 export interface NewPayment {
   id: string;
+  endpoint: Endpoint;
   wallet: WalletFacts;
   draft: Draft;
   metadata: Record<string, string> | null;
   quote_id: string | null;
+  /** Whether the request says a fee cap itself. */
+  gives_max_fee: boolean;
+  /** What the sanctions list says of the address that it pays. */
+  recipient: Recipient;
   /** The receive of this deployment that it pays, if it may be settled inside. */
   target: Target | null;
   now_ms: number;
@@ -46,7 +56,8 @@ const NOT_PAYABLE: PaymentError = {
 
 /**
  * The command that makes a payment: row, hold, job and history in one transaction.
- * Refuses with `payment_exists` (409), `invalid_payment` (disabled line, deleted wallet), or what its terms refuse.
+ * An approved check of the same id is the payment's beginning. Refuses with `payment_exists` (409),
+ * `invalid_payment` (disabled line, deleted wallet), or what its terms refuse.
  */
 export function createCommand(request: NewPayment): Command<Payment> {
   const { wallet, draft } = request;
@@ -58,7 +69,7 @@ export function createCommand(request: NewPayment): Command<Payment> {
   const wallet_ref = { organization_id: wallet.organization_id, id: wallet.id };
   const sending = draft.direction === 'send';
   const claim: KeyClaim | null =
-    sending && draft.payment_hash !== null
+    sending && request.endpoint !== 'check' && draft.payment_hash !== null
       ? // The hash is in use at the node where the money would arrive: inside, that of the receive.
         { ...ref, node_id: request.target?.node_id ?? wallet.node_id, kind: 'send', key: draft.payment_hash }
       : null;
@@ -76,10 +87,14 @@ export function createCommand(request: NewPayment): Command<Payment> {
         if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
         throw error;
       }
-      const payment = newRow(work, request, ref, terms);
-      work.create(payment);
+      const check = work.payment(ref);
+      const payment = check ? promote(work, check, request, terms) : newRow(work, request, ref, terms);
+      if (!check) {
+        work.create(payment);
+        work.record(payment, 'requested');
+      }
       work.consumeQuote(payment);
-      if (sending) startSend(work, payment, claim, request.target);
+      if (sending) startSend(work, payment, claim, request);
       else startReceive(work, payment);
       return payment;
     },
@@ -87,8 +102,10 @@ export function createCommand(request: NewPayment): Command<Payment> {
 }
 
 /** Refuses what cannot be made now, or fixes the terms on which it is made. */
-function judge(work: Work, ref: PaymentRef, { wallet, draft, quote_id, now_ms }: NewPayment): Terms {
-  if (work.payment(ref)) {
+function judge(work: Work, ref: PaymentRef, request: NewPayment): Terms {
+  const { wallet, draft, quote_id, now_ms, endpoint } = request;
+  const known = work.payment(ref);
+  if (known && !mayPromote(known, request)) {
     throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
   }
   const account = work.look({ organization_id: wallet.organization_id, id: wallet.id });
@@ -96,11 +113,11 @@ function judge(work: Work, ref: PaymentRef, { wallet, draft, quote_id, now_ms }:
     throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
   if (account.line_disabled) throw new ApiError('invalid_payment', "the wallet's line of credit is disabled");
   const quote = quote_id === null ? undefined : work.quote({ ...ref, id: quote_id });
-  return termsOf({ draft, wallet, account, quote_id, quote, bears_fee: true, now_ms });
+  return termsOf({ draft, wallet, account, quote_id, quote, endpoint, now_ms });
 }
 
 function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms): Payment {
-  const { draft, wallet } = request;
+  const { draft, wallet, endpoint } = request;
   const created_at = work.time();
   return {
     ...ref,
@@ -109,10 +126,11 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms):
     node_id: wallet.node_id,
     direction: draft.direction,
     kind: draft.kind,
-    category: 'standard',
-    check_only: false,
+    category: endpoint === 'treasury' ? 'treasury' : 'standard',
+    check_only: endpoint === 'check',
+    promoted_at: null,
     currency: wallet.currency,
-    state: draft.direction === 'send' ? 'approved' : 'generating',
+    state: draft.direction === 'send' ? 'checked' : 'generating',
     ...terms,
     max_fee: draft.max_fee,
     network_fee: null,
@@ -127,12 +145,7 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms):
     payment_request: draft.payment_request,
     address: draft.address,
     description: draft.description,
-    target: request.target && {
-      organization_id: request.target.organization_id,
-      environment_id: request.target.environment_id,
-      id: request.target.id,
-      node_id: request.target.node_id,
-    },
+    target: targetRef(request),
     receipts: [],
     frozen: null,
     error: null,
@@ -147,21 +160,27 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms):
 }
 
 function startReceive(work: Work, payment: Payment): void {
-  work.record(payment, 'requested');
   const fail = (error: PaymentError) => work.move(payment, 'failed', 'failed', error);
   if (payment.description === COMPLIANCE_DESCRIPTION) return fail(REJECTED);
+  const account = work.look({ organization_id: payment.organization_id, id: payment.wallet_id });
+  const refusal = account ? refusedReceive(payment.amount, account) : null;
+  if (refusal) return fail(refusal);
   if (payment.payable === null && payment.fee_bps > 0) return fail(FEE_ON_ANY_AMOUNT);
   work.job(payment, { kind: 'generate', run_at: payment.created_at, mine: true });
 }
 
-function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target: Target | null): void {
-  work.record(payment, 'requested');
-  work.record(payment, 'approved');
+function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request: NewPayment): void {
+  const { target } = request;
   const fail = (error: PaymentError) => {
     if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
     work.move(payment, 'failed', 'failed', error);
   };
   const account = work.wallet(payment.organization_id, payment.wallet_id);
+  // A check is judged again when it becomes a payment: it reserved nothing.
+  const refusal = refusedSend(payment.amount ?? 0n, account, work.usages.of(account), request.recipient);
+  if (refusal) return fail(refusal);
+  if (payment.promoted_at === null) work.record(payment, 'approved');
+  if (payment.check_only) return;
   const held = totalOf(costOf(payment, payment.max_fee ?? 0n));
   if (availableOf(account) < held) return fail(INSUFFICIENT_FUNDS);
   if (claim && !work.holdsClaim(claim)) return fail(HASH_IN_USE);
@@ -169,14 +188,14 @@ function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target:
   if (target && claim && (!receive || !isPayable(receive, payment))) return fail(NOT_PAYABLE);
   payment.hold_id = hold(work.posting, account, held, { payment_id: payment.id, at: work.time() });
   payment.hold_amount = held;
-  work.record(payment, 'held');
+  work.usages.add(account, countedSend(payment));
+  work.move(payment, receive ? 'claiming' : 'approved', 'held');
   if (!receive) {
     work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
     return;
   }
   // Paid inside: the key of its hash is the claim on the receive's invoice, which is cancelled at its node
   // before anything settles (semantics.md section 3). An address stays payable: nothing needs to be cancelled.
-  payment.state = 'claiming';
   work.job(payment, { kind: 'internal', run_at: payment.created_at, mine: true });
 }
 
@@ -185,7 +204,7 @@ function isPayable(receive: Payment, send: Payment): boolean {
     receive.state === 'receiving' &&
     receive.payment_hash === send.payment_hash &&
     receive.expires_at !== null &&
-    receive.expires_at > send.created_at &&
+    receive.expires_at > heldAt(send) &&
     (receive.kind !== 'bolt11' || receive.received === 0n)
   );
 }

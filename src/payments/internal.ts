@@ -1,6 +1,6 @@
 import { creditReceive } from './receive.ts';
 import { captureSend, expectState, fundsOf } from './settle.ts';
-import type { Payment, PaymentRef } from './types.ts';
+import { heldAt, type Payment, type PaymentRef } from './types.ts';
 import type { Command } from './work.ts';
 
 /**
@@ -30,8 +30,8 @@ export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Co
       // Between organizations or nodes each one's share of the node accounts moves too, so that
       // every organization's entries sum to zero alone.
       direct ? null : { node_id: to.node_id, kind: 'channels' },
-      // It was claimed, and with that taken, when the send was made.
-      Date.parse(payment.created_at),
+      // It was claimed, and with that taken, when the send was held.
+      Date.parse(heldAt(payment)),
       (ledger_id) => shortcircuit(amount, payment.id, ledger_id),
     );
     return payment;

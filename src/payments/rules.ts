@@ -57,8 +57,14 @@ export function requireFlag(features: ReadonlySet<string>, feature: string): voi
 }
 
 /** Refuses what the organization has switched off, or what no deployment offers yet. */
-export function checkFeatures(features: ReadonlySet<string>, kind: string, flow_preference: unknown): void {
+export function checkFeatures(
+  features: ReadonlySet<string>,
+  kind: string,
+  flow_preference: unknown,
+  is_treasury: boolean,
+): void {
   const needed = ['payments'];
+  if (is_treasury) needed.push('treasury');
   if (kind === 'taprootasset') needed.push('assets');
   if (kind === 'onchain' || kind === 'bip21') needed.push(kind);
   if (flow_preference !== undefined && flow_preference !== 'direct') needed.push('swaps');

@@ -2,6 +2,7 @@ import { minOf } from '../core/money.ts';
 import { nodeAccountId, RAIL_CURRENCY } from '../ledger/accounts.ts';
 import { capture, release, transfer, type Counterpart, type HeldFunds } from '../ledger/ledger.ts';
 import { costOf } from './amounts.ts';
+import { countedSend } from './limits.ts';
 import { isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
@@ -163,6 +164,7 @@ export const failSendCommand = (
 function failSend(work: Work, payment: Payment, error: PaymentError): void {
   const account = work.wallet(payment.organization_id, payment.wallet_id);
   release(work.posting, account, fundsOf(payment), { payment_id: payment.id, at: work.time() });
+  work.usages.giveBack(account, countedSend(payment));
   if (!isOnChain(payment)) work.dropClaim(sendClaim(payment));
   payment.receipts = [];
   work.move(payment, 'failed', 'failed', error);

@@ -1,5 +1,5 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
-import type { Payment, PaymentRef, SeenOutput } from './types.ts';
+import { refOf, type Payment, type PaymentRef, type SeenOutput } from './types.ts';
 
 const REF_COLUMNS = 'organization_id uuid, environment_id uuid, id uuid';
 
@@ -60,6 +60,29 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
      WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
     [rowsParameter(rows)],
     'update payments',
+  );
+}
+
+/** Writes what changes of a check once, when it becomes a payment. */
+export async function promotePayments(sql: Sql, payments: readonly Payment[]): Promise<void> {
+  if (payments.length === 0) return;
+  const rows = payments.map((payment) => ({
+    ...refOf(payment),
+    state: payment.state,
+    promoted_at: payment.promoted_at,
+    quote_id: payment.quote_id,
+    quote: payment.quote,
+    target: payment.target,
+    metadata: payment.metadata,
+  }));
+  await sql.query(
+    `UPDATE payments p SET check_only = false, state = r.state, promoted_at = r.promoted_at, quote_id = r.quote_id,
+       quote = r.quote, target = r.target,
+       metadata = r.metadata
+     FROM json_populate_recordset(NULL::payments, $1) r
+     WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
+    [rowsParameter(rows)],
+    'promote payments',
   );
 }
 

@@ -29,16 +29,16 @@ export interface TermsInput {
   /** The quote that the request names, if it does; undefined when there is none of that id. */
   quote_id: string | null;
   quote: StoredQuote | undefined;
-  /** False for movements that bear no processing fee. */
-  bears_fee: boolean;
+  /** Treasury movements bear no processing fee; a check exchanges nothing yet. */
+  endpoint: 'payments' | 'check' | 'treasury';
   now_ms: number;
 }
 
 const invalidQuote = (detail: string): ApiError => new ApiError('invalid_quote', `quote_id: ${detail}`);
 
 /** The rate in basis points that applies: the wallet's own, else its line's. */
-function bpsOf({ account, bears_fee, draft }: TermsInput): number {
-  if (!bears_fee) return 0;
+function bpsOf({ account, endpoint, draft }: TermsInput): number {
+  if (endpoint === 'treasury') return 0;
   return draft.direction === 'send'
     ? (account.own_send_bps ?? account.line_send_bps)
     : (account.own_receive_bps ?? account.line_receive_bps);
@@ -46,12 +46,13 @@ function bpsOf({ account, bears_fee, draft }: TermsInput): number {
 
 /** The quote of a payment from or to dollars; null for bitcoin. Throws `quote_required` and `invalid_quote`. */
 function quoteFor(input: TermsInput): UsableQuote | null {
-  const { draft, wallet, quote_id, quote } = input;
+  const { draft, wallet, quote_id, quote, endpoint } = input;
   if (wallet.currency === 'btc') {
     if (quote_id !== null) throw invalidQuote('a bitcoin wallet exchanges nothing');
     return null;
   }
   if (quote_id === null) {
+    if (endpoint === 'check') return null;
     const context = { field: 'quote_id', required: true };
     throw new ApiError('quote_required', 'quote_id is required', { code: 'required', context });
   }

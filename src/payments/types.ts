@@ -68,6 +68,8 @@ export interface Payment extends PaymentRef {
   kind: Kind;
   category: 'standard' | 'treasury';
   check_only: boolean;
+  /** When a check became a payment; null for any other. */
+  promoted_at: string | null;
   /** The wallet's. */
   currency: string;
   state: State;
@@ -137,6 +139,9 @@ export interface ChainSend extends Omit<SeenOutput, 'amount' | 'height' | 'state
   fee: bigint;
   created_at: string;
 }
+
+/** When a send was held. */
+export const heldAt = (payment: Payment): string => payment.promoted_at ?? payment.created_at;
 
 /** Whether a send goes to (or a receive waits at) an address only. */
 export const isOnChain = (payment: Payment): boolean => payment.payment_hash === null;

@@ -78,8 +78,11 @@ function exchangeView({ ledger_id, quote_id, quote, btc_msats, usd_cents }: Exch
 
 const NOTE = { bolt11: 'memo', onchain: 'label', bip21: 'description' } as const;
 
+/** What amounts are shown in: the wallet's currency, as soon as a quote says what they are worth in it. */
+const shownCurrency = ({ currency, quote }: Payment): string => (quote ? currency : 'btc');
+
 function sendData(payment: Payment): object {
-  const { currency } = payment;
+  const currency = shownCurrency(payment);
   const amount = payment.amount ?? 0n;
   const max_fee = payment.max_fee ?? 0n;
   const done = payment.state === 'completed';
@@ -120,7 +123,8 @@ function receiveData(payment: Payment): object {
 
 /** The terms of the processing fee, and what payment and fees come to; nothing for a payment without a fee. */
 function feeView(payment: Payment): object {
-  const { currency, direction, fee_bps, processing_fee, state } = payment;
+  const { direction, fee_bps, processing_fee, state } = payment;
+  const currency = shownCurrency(payment);
   if (processing_fee === 0n) return {};
   const assessed = {
     basis_points: fee_bps,

@@ -8,6 +8,7 @@ import {
   type WalletAccount,
   type WalletRef,
 } from '../ledger/ledger.ts';
+import { createUsages } from '../policies/usage.ts';
 import {
   consumeQuotes,
   lockQuotes,
@@ -18,7 +19,7 @@ import {
 import { mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
 import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
-import { lockPayments, readOutputs, updatePayments } from './store.ts';
+import { lockPayments, promotePayments, readOutputs, updatePayments } from './store.ts';
 import {
   refKey,
   type ChainSend,
@@ -76,6 +77,8 @@ export interface JobChange {
 export class Work {
   readonly posting: Posting = newPosting();
   readonly outputs: SeenOutput[] = [];
+  /** What the wallets that make sends have sent lately, this batch included. */
+  readonly usages = createUsages();
   /** One time for the whole batch would tie its rows; each step gets its own. */
   readonly time: () => string;
   readonly worker: number;
@@ -87,6 +90,7 @@ export class Work {
   readonly #consumed: Consumption[] = [];
   readonly #dropped: KeyClaim[] = [];
   readonly #created: Payment[] = [];
+  readonly #promoted: Payment[] = [];
   readonly #changed = new Set<Payment>();
   readonly #history: object[] = [];
   readonly #jobs = new Map<string, { payment: Payment; job: JobChange | null; existed: boolean }>();
@@ -147,6 +151,10 @@ export class Work {
     ]);
     for (const account of wallets) this.#wallets.set(walletKey(account), account);
     for (const account of seen) this.#peeks.set(walletKey(account), account);
+    // Only who makes sends asks what was sent; under the lock, so that nobody else sends meanwhile.
+    const sending = new Set(commands.flatMap((command) => command.wallets ?? []).map(walletKey));
+    const accounts = wallets.filter((account) => sending.has(walletKey(account)));
+    if (accounts.length > 0) await this.usages.load(sql, accounts, this.time());
   }
 
   async #loadQuotes(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
@@ -231,6 +239,13 @@ export class Work {
     this.#created.push(payment);
   }
 
+  /** A check becomes a payment: its story goes on. */
+  promote(payment: Payment): void {
+    payment.check_only = false;
+    payment.promoted_at = this.time();
+    this.#promoted.push(payment);
+  }
+
   /** Moves a payment along the declared table and writes the step into its history. */
   move(payment: Payment, to: State, event_type: string, error?: PaymentError): void {
     if (!mayMove(payment.direction, payment.state, to)) {
@@ -302,9 +317,15 @@ export class Work {
     const changed = [...this.#changed].filter((payment) => !created.has(payment));
     await Promise.all([
       insertRows(sql, 'payments', this.#created),
+      // Before its state is written: a check may hold nothing.
+      promotePayments(
+        sql,
+        this.#promoted.filter((payment) => !created.has(payment)),
+      ),
       updatePayments(sql, changed),
       insertRows(sql, 'payment_history', this.#history),
       post(sql, this.posting),
+      this.usages.flush(sql),
       this.#flushJobs(sql),
       putOutputs(sql, [...this.#outputs_changed]),
       forgetOutputs(sql, [...this.#outputs_gone]),
