@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { auditOn } from '../src/ledger/audit.ts';
 import { rollUp } from '../src/ledger/rollup.ts';
+import { foldCounts } from '../src/payments/fold.ts';
 import { actor } from './actor.ts';
 import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
 
@@ -27,6 +28,7 @@ before(async () => {
   ids.received = inside.id;
   ids.open = (await me.receive()).id;
   await rollUp(server.db);
+  await foldCounts(server.db, 5000);
 });
 after(() => server.stop());
 
@@ -81,8 +83,38 @@ const CAPTURED = 'a send was captured once if it completed, never otherwise, and
 const RECEIPTS = 'every credit has its receipt, and every one from outside a key that nothing else has';
 const ONE_HASH = 'a payment hash is in flight or settled for one send only';
 const JOBS = 'every payment under way has a job, and no other has';
+const COUNTED = 'payments at rest are counted once, between the first and the last of them';
+const COUNT_SUMS = 'counts of longer times are the sums of those of shorter ones';
+const JOB_SAYS = 'a job says of its payment what is so';
 
 const cases: [what: string, expected: string, statements: () => string[]][] = [
+  [
+    'a payment counted twice',
+    COUNTED,
+    () => [`UPDATE payment_counts SET count = count + 1 WHERE scope = 'wallet' AND status = 'completed'`],
+  ],
+  ['payments not counted', COUNTED, () => [`DELETE FROM payment_counts WHERE status = 'failed'`]],
+  [
+    'a first payment that is not the first',
+    COUNTED,
+    () => [`UPDATE payment_counts SET oldest = oldest + interval '1 microsecond' WHERE scope = 'wallet'`],
+  ],
+  [
+    'a day that is not the sum of its hours',
+    COUNT_SUMS,
+    () => [`UPDATE payment_counts SET count = count + 1 WHERE width = 86400`],
+  ],
+  ['a time that is missing', COUNT_SUMS, () => [`DELETE FROM payment_counts WHERE width = 900`]],
+  [
+    'a job of a receive that says it were a send',
+    JOB_SAYS,
+    () => [`UPDATE jobs SET direction = 'send' WHERE payment_id = '${ids.open}'`],
+  ],
+  [
+    'a job that lost the status of its payment',
+    JOB_SAYS,
+    () => [`UPDATE jobs SET status = NULL WHERE payment_id = '${ids.open}'`],
+  ],
   [
     'a balance raised by hand',
     TOTAL_OF_TRANSFERS,

@@ -1,3 +1,5 @@
+import { COUNTS } from './audit-counts.ts';
+
 /** A rule that must hold for every row of `subject`, which says so in a column `ok`. */
 export interface Check {
   name: string;
@@ -290,4 +292,4 @@ const PAYMENTS: Check[] = [
 ];
 
 /** Everything that must always be true of the stored ledger and payments. */
-export const CHECKS: readonly Check[] = [...LEDGER, ...PAYMENTS];
+export const CHECKS: readonly Check[] = [...LEDGER, ...PAYMENTS, ...COUNTS];
