@@ -202,7 +202,13 @@ async function usdSandboxSends(place: Place, count: number): Promise<Measure> {
   return quotedSends(place, sends);
 }
 
-/** The four reads, each for `count` requests. */
+/** A period with an odd beginning and end, in the middle of what is stored and over what is made now. */
+function period(): string {
+  const [start, end] = [Date.now() - 20 * 86_400_000, Date.now() + 60_000].map((ms) => new Date(ms + 4321));
+  return `start_date=${start?.toISOString()}&end_date=${end?.toISOString()}`;
+}
+
+/** The reads, each for `count` requests. */
 async function reads(place: Place, count: number): Promise<[string, Measure][]> {
   const recent = await listed(place, 'pagination=cursor&limit=1000');
   const ids = recent.items.map(({ id }) => id);
@@ -218,6 +224,10 @@ async function reads(place: Place, count: number): Promise<[string, Measure][]> 
     ['GET wallet', await get(1, wallet)],
     ['list of 100 by cursor', await get(0.2, () => `${payments}?pagination=cursor&limit=100`)],
     ['GET ledger (25)', await get(0.2, (index) => `${wallet(index)}/ledger?limit=25`)],
+    ['payment summary', await get(0.1, () => `${payments}/summary`)],
+    ['payment summary of a period', await get(0.1, () => `${payments}/summary?${period()}`)],
+    ['wallet summary', await get(0.1, (index) => `${wallet(index)}/payments/summary`)],
+    ['hot wallet summary of a period', await get(0.1, () => `${wallet(0)}/payments/summary?${period()}`)],
   ];
 }
 

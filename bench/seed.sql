@@ -30,6 +30,11 @@ WITH made AS (
   INSERT INTO transfers (organization_id, from_account, to_account, currency, amount, kind, payment_id, at)
   SELECT $1, (SELECT id FROM accounts WHERE organization_id = $1 AND node_id = $6 AND kind = 'channels' AND currency = 'btc'), wallet_id,
     'btc', 1000, 'credited', id, at + interval '1 second' FROM made
+), counts_made AS (
+  INSERT INTO payment_count_changes (organization_id, environment_id, line_of_credit_id, wallet_id, direction, kind,
+    currency, status, slot, count, oldest, newest)
+  SELECT $1, $2, $3, wallet_id, 'receive', 'bolt11', 'btc', 'completed', date_bin('10 seconds', at, 'epoch'), count(*),
+    min(at), max(at) FROM made GROUP BY wallet_id, date_bin('10 seconds', at, 'epoch')
 )
 UPDATE accounts a SET total = total + 1000 * c.credits
 FROM (SELECT wallet_id, count(*) AS credits FROM made GROUP BY wallet_id) c

@@ -45,7 +45,13 @@ declare module 'fastify' {
 }
 
 // Reads that the contract gives a 503 of their own.
-const PAYMENT_READS = new Set(['get_payments', 'get_payment', 'get_payment_history']);
+const PAYMENT_READS = new Set([
+  'get_payments',
+  'get_payment',
+  'get_payment_history',
+  'get_payment_summary',
+  'get_wallet_payment_summary',
+]);
 const RETRY_AFTER_SECONDS = 1;
 const MAX_IDEMPOTENCY_KEY = 255;
 // Statement timeout, transaction ended for sitting idle, lock not available in time.

@@ -16,6 +16,7 @@ import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
 import { createNodeBooks } from './nodes/books.ts';
 import { lastChains } from './nodes/store.ts';
+import { foldCounts } from './payments/fold.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
 import { policyRoutes } from './policies/routes.ts';
@@ -38,6 +39,10 @@ const DATABASE_WAIT_MS = 30_000;
 const DATABASE_PAUSE_MS = 500;
 const SWEEP_MS = 60_000;
 const STATISTICS_MS = 2000;
+// What is not folded is added by every summary: some thousand rows at full load.
+const FOLD_MS = 2000;
+// Another server may be counting many millions.
+const COUNTING_MS = 600_000;
 const BOOKS_MS = 10_000;
 const READY_TIMEOUT_MS = 2000;
 
@@ -69,6 +74,8 @@ export async function startServer(
   clock: Clock = systemClock,
 ): Promise<RunningServer> {
   const db = await openAndMigrate(config, url, log);
+  // Counts that there are payments of already: after an upgrade, or a restore.
+  await foldCounts(db, COUNTING_MS);
   const metrics = createMetrics();
   const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
   const real = await openRealNodes(config, db, log);
@@ -131,6 +138,7 @@ export async function startServer(
       await rollUp(db);
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),
+    every(FOLD_MS, log, () => foldCounts(db, 0)),
     every(BOOKS_MS, log, () =>
       Promise.all([...nodes.values()].filter((node) => node.reachable()).map(books.book)),
     ),

@@ -44,7 +44,38 @@ const EXCHANGED = 'what payments exchanged is what moved through the exchange ac
 const SUSPENSE = 'what waits in suspense is what payments say';
 const QUOTES = 'a quote serves the one payment that names it, and that one agrees with it';
 
+const COUNTED = 'payments at rest are counted once, between the first and the last of them';
+const COUNT_SUMS = 'counts of longer times are the sums of those of shorter ones';
+const JOB_SAYS = 'a job says of its payment what is so';
+
 export const cases: [what: string, expected: string, statements: () => string[]][] = [
+  [
+    'a payment counted twice',
+    COUNTED,
+    () => [`UPDATE payment_counts SET count = count + 1 WHERE scope = 'wallet' AND status = 'completed'`],
+  ],
+  ['payments not counted', COUNTED, () => [`DELETE FROM payment_counts WHERE status = 'failed'`]],
+  [
+    'a first payment that is not the first',
+    COUNTED,
+    () => [`UPDATE payment_counts SET oldest = oldest + interval '1 microsecond' WHERE scope = 'wallet'`],
+  ],
+  [
+    'a day that is not the sum of its hours',
+    COUNT_SUMS,
+    () => [`UPDATE payment_counts SET count = count + 1 WHERE width = 86400`],
+  ],
+  ['a time that is missing', COUNT_SUMS, () => [`DELETE FROM payment_counts WHERE width = 900`]],
+  [
+    'a job of a receive that says it were a send',
+    JOB_SAYS,
+    () => [`UPDATE jobs SET direction = 'send' WHERE payment_id = '${ids.open}'`],
+  ],
+  [
+    'a job that lost the status of its payment',
+    JOB_SAYS,
+    () => [`UPDATE jobs SET status = NULL WHERE payment_id = '${ids.open}'`],
+  ],
   [
     'a balance raised by hand',
     TOTAL_OF_TRANSFERS,

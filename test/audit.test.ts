@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { auditOn } from '../src/ledger/audit.ts';
 import { rollUp } from '../src/ledger/rollup.ts';
+import { foldCounts } from '../src/payments/fold.ts';
 import { actor } from './actor.ts';
 import { dollars } from './dollars.ts';
 import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
@@ -41,6 +42,7 @@ before(async () => {
   await me.sandbox('blocks', { count: 1 });
   await me.until(part.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
   await rollUp(server.db);
+  await foldCounts(server.db, 5000);
 });
 after(() => server.stop());
 

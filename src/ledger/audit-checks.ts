@@ -1,3 +1,4 @@
+import { COUNTS } from './audit-counts.ts';
 import { POLICIES } from './audit-policies.ts';
 
 /** A rule that must hold for every row of `subject`, which says so in a column `ok`. */
@@ -353,4 +354,4 @@ const EXCHANGES: Check[] = [
 ];
 
 /** Everything that must always be true of the stored ledger and payments. */
-export const CHECKS: readonly Check[] = [...LEDGER, ...POLICIES, ...PAYMENTS, ...EXCHANGES];
+export const CHECKS: readonly Check[] = [...LEDGER, ...POLICIES, ...PAYMENTS, ...EXCHANGES, ...COUNTS];

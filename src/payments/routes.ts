@@ -5,11 +5,12 @@ import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Permission, type Route } from '../core/http.ts';
 import { rawJson, stringifyJson } from '../core/json.ts';
-import { dateTime, uint32, uuid } from '../core/schema.ts';
+import { uint32, uuid } from '../core/schema.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { isListed, type SanctionsList } from '../lightning/sanctions.ts';
 import { createCommand, type Endpoint } from './create.ts';
 import type { Recipient } from './limits.ts';
+import { PAYMENT_FILTERS } from './filters.ts';
 import { createRenderer, listPayments, pageJson, type ListQuery } from './list.ts';
 import type { PaymentEngine } from './payments.ts';
 import {
@@ -23,6 +24,7 @@ import {
 } from './request.ts';
 import { checkFeatures, draftReceive, draftSend, requireFlag, type Draft } from './rules.ts';
 import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
+import { summaryRoutes } from './summary-routes.ts';
 import { refKey, type Payment, type PaymentRef } from './types.ts';
 import { paymentView } from './view.ts';
 
@@ -49,7 +51,7 @@ const isReceiveBody = (body: unknown): boolean =>
   body !== null &&
   (body as { payment_kind?: unknown }).payment_kind !== undefined;
 
-/** The operations on single payments and their list of the contract. */
+/** The operations on payments of the contract. */
 export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
   const reads = createReads(deps);
   const create = createPayment(deps, reads);
@@ -113,6 +115,7 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
         return { events: await readHistory(deps.db, ref) };
       },
     }),
+    ...summaryRoutes(deps),
   ];
 }
 
@@ -177,20 +180,9 @@ const LIST_QUERY = Type.Object({
   wallet_id: nullable(uuid()),
   line_of_credit_id: nullable(uuid()),
   payment_category: nullable(Type.String({ enum: ['standard', 'treasury'] })),
-  metadata: nullable(Type.Record(Type.String(), Type.String())),
-  statuses: nullable(
-    Type.Array(
-      Type.String({
-        enum: ['sending', 'receiving', 'approved', 'generating', 'expired', 'failed', 'completed'],
-      }),
-    ),
-  ),
   sort_key: nullable(Type.String({ enum: ['created_at', 'updated_at'] })),
   sort_order: nullable(Type.String({ enum: ['ASC', 'DESC'] })),
-  kind: nullable(Type.String({ enum: ['bolt11', 'onchain', 'bip21', 'taprootasset', 'usdbatch'] })),
-  direction: nullable(Type.String({ enum: ['send', 'receive'] })),
-  start_date: nullable(dateTime()),
-  end_date: nullable(dateTime()),
+  ...PAYMENT_FILTERS,
   check_only: nullable(Type.Boolean({ description: 'true: only policy checks; false: none of them (ours)' })),
 });
 

@@ -16,6 +16,7 @@ import {
   type QuoteRef,
   type StoredQuote,
 } from '../quotes/consume.ts';
+import { countChanges, openFacts, restingStatus } from './counts.ts';
 import { mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
 import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
@@ -92,6 +93,8 @@ export class Work {
   readonly #created: Payment[] = [];
   readonly #promoted: Payment[] = [];
   readonly #changed = new Set<Payment>();
+  /** As what each payment was counted when it was read. */
+  readonly #counted_as = new Map<Payment, string | null>();
   readonly #history: object[] = [];
   readonly #jobs = new Map<string, { payment: Payment; job: JobChange | null; existed: boolean }>();
   readonly #outputs_changed = new Set<SeenOutput>();
@@ -124,7 +127,10 @@ export class Work {
 
   async #loadPayments(sql: Sql, refs: readonly PaymentRef[]): Promise<void> {
     if (refs.length === 0) return;
-    for (const payment of await lockPayments(sql, refs)) this.#payments.set(refKey(payment), payment);
+    for (const payment of await lockPayments(sql, refs)) {
+      this.#payments.set(refKey(payment), payment);
+      this.#counted_as.set(payment, restingStatus(payment));
+    }
   }
 
   async #loadOutputs(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
@@ -323,6 +329,11 @@ export class Work {
         this.#promoted.filter((payment) => !created.has(payment)),
       ),
       updatePayments(sql, changed),
+      insertRows(
+        sql,
+        'payment_count_changes',
+        countChanges([...this.#created, ...changed], (payment) => this.#counted_as.get(payment) ?? null),
+      ),
       insertRows(sql, 'payment_history', this.#history),
       post(sql, this.posting),
       this.usages.flush(sql),
@@ -345,6 +356,7 @@ export class Work {
       kind: job.kind,
       run_at: job.run_at,
       worker: job.mine ? this.worker : null,
+      ...openFacts(payment),
     });
     const entries = [...this.#jobs.values()];
     const next = entries.flatMap(({ payment, job, existed }) => (job ? [{ payment, job, existed }] : []));
