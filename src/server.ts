@@ -170,9 +170,13 @@ const PROBE_MS = 5000;
 const UNUSED_QUOTE_MS = 30 * 24 * 3_600_000;
 const SWEEP_STEP = 1000;
 
+// What is left is taken by the next sweep, a minute later.
+const MAX_SWEEP_STEPS = 50;
 async function sweepUnusedQuotes(db: Database, clock: Clock): Promise<void> {
   const before = timeText(clock.now() - UNUSED_QUOTE_MS);
-  while ((await sweepQuotes(db, before, SWEEP_STEP)) === SWEEP_STEP);
+  for (let step = 0; step < MAX_SWEEP_STEPS; step += 1) {
+    if ((await sweepQuotes(db, before, SWEEP_STEP)) < SWEEP_STEP) return;
+  }
 }
 
 /**

@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 
 /** What each source answers, in the form that its documentation shows, for a price in dollars. */
-export const DOCUMENTED: Readonly<Record<string, { path: string; body(price: string): object }>> = {
+const DOCUMENTED: Readonly<Record<string, { path: string; body(price: string): object }>> = {
   kraken: {
     path: '/0/public/Ticker?pair=XBTUSD',
     body: (price) => ({

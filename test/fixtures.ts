@@ -49,6 +49,8 @@ const settings = (environment: Record<string, string>): Record<string, string> =
   COULOMB_PORT: '0',
   COULOMB_SANDBOX_BLOCK_SECONDS: '0',
   COULOMB_LOG_LEVEL: 'fatal',
+  // No test depends on the internet.
+  COULOMB_RATE_SOURCES: 'none',
   ...environment,
 });
 

@@ -77,8 +77,8 @@ test('a quote of a real node has the median of the sources that agree', async ()
   assert.deepEqual([network, error], ['testnet', null]);
   assert.equal((await quoteOnNode('testnet')).quote?.detail.rate, '6500010e0');
   const text = await metrics();
-  assert.match(text, /^coulomb_rate_median_cents 6500010$/m);
-  assert.match(text, /^coulomb_rate_source_left_out\{source="binance",reason="deviates"\} 1$/m);
+  assert.match(text, /^coulomb_rate_cents_per_btc\{source="median"\} 6500010$/m);
+  assert.match(text, /^coulomb_rate_source_left_out\{source="binance"\} 1$/m);
 });
 
 test('the sandbox beside it has a market of its own', async () => {
@@ -98,7 +98,7 @@ test('without a fresh rate a quote has failed at once and says so; everything el
   assert.deepEqual([quote, created_at, expires_at], [null, null, null]);
   assert.notEqual(failed_at, null);
   assert.equal(error?.type, 'price');
-  assert.match(await metrics(), /^coulomb_rate_median_cents 0$/m);
+  assert.doesNotMatch(await metrics(), /^coulomb_rate_cents_per_btc\{source="median"/m);
   const me = actor(server);
   await me.fund(1_000_000);
   exchanges.prices = new Map(Object.entries(PRICES));
