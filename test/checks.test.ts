@@ -183,6 +183,7 @@ describe('promotion of an approved check', () => {
     const body = await approved({ wallet_id }, {}, { max_fee });
     const other = await me.outsideInvoice({ amount_msats: 10_000 });
     await exists({ ...body, wallet_id: server.credentials.wallet_id });
+    await exists({ ...body, wallet_id: randomUUID() });
     await exists({ ...body, data: { payment_request: other.payment_request } });
     await exists({ ...body, data: { ...body.data, max_fee: { currency: 'btc', amount: 701 } } });
     const { address } = await me.sandbox<{ address: string }>('addresses');
