@@ -135,13 +135,6 @@ test('threat 18: every list plan walks an index, whatever the filters', async ()
   }
   const checks = `SELECT p.id FROM payments p WHERE p.check_only AND ${scope} ORDER BY p.created_at DESC, p.id DESC LIMIT 101`;
   assert.match(await planOf(checks), /payments_checks/);
-  const own = `p.organization_id = '${organization_id}' AND p.wallet_id = '${wallet_id}'`;
-  const recent = `SELECT count(*) FROM payments p WHERE ${own} AND p.created_at > now() - interval '60 s'
-    AND p.promoted_at IS NULL AND p.direction = 'send' AND p.hold_id IS NOT NULL`;
-  assert.match(await planOf(recent), /payments_of_wallet/);
-  const promoted = `SELECT count(*) FROM payments p WHERE ${own} AND p.promoted_at > now() - interval '60 s'
-    AND p.promoted_at IS NOT NULL AND p.hold_id IS NOT NULL`;
-  assert.match(await planOf(promoted), /payments_promoted/);
   const [moving] = await server.db.query<{ 'QUERY PLAN': object }>(
     `EXPLAIN (FORMAT json) SELECT p.id FROM (SELECT p.*, p.xmin AS xmin FROM jobs j
        JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
