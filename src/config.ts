@@ -32,12 +32,11 @@ export interface Config {
     quorum: number;
     /** Where the sandbox's own rate walks, cents per bitcoin. */
     sandbox_rate: Rate;
-    /** Public interfaces allow a few requests a second; a rate of ten seconds ago is as good. */
     poll_ms: number;
     timeout_ms: number;
     /** An answer is some hundred bytes. */
     body_bytes: number;
-    /** A source that has not answered six times says nothing of now. */
+    /** What a source said longer ago says nothing of now. */
     max_age_ms: number;
     /** Exchanges differ by a few tenths of a percent; who is two percent off is wrong. */
     max_deviation_bps: number;
@@ -61,6 +60,8 @@ export interface Config {
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const MAX_CONFIRMATIONS = 100;
+/** How often a source is asked before what it said is too old: public interfaces allow a few requests a second. */
+const ASKED_PER_AGE = 6;
 
 /** Thrown with every fault of the environment at once. */
 export class ConfigError extends Error {}
@@ -107,6 +108,7 @@ export function loadConfig(environment: Environment): Config {
   });
   const all = Object.entries(SOURCES).map(([name, { base_url }]) => ({ name, base_url }));
   const rate_sources = sources.length > 0 ? sources : all;
+  const max_age_ms = number('COULOMB_RATE_MAX_AGE_SECONDS', 60, 6, 3600) * 1000;
   const sandbox_rate = parseRate(text('COULOMB_SANDBOX_RATE') ?? '6500000e0');
   if (!sandbox_rate) faults.push('COULOMB_SANDBOX_RATE must be <coefficient>e<scale>, cents per bitcoin');
   const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
@@ -136,10 +138,10 @@ export function loadConfig(environment: Environment): Config {
       sources: rate_sources,
       quorum: number('COULOMB_RATE_QUORUM', Math.min(2, rate_sources.length), 1, rate_sources.length),
       sandbox_rate: sandbox_rate ?? { coefficient: 1n, scale: 0 },
-      poll_ms: 10_000,
+      poll_ms: max_age_ms / ASKED_PER_AGE,
       timeout_ms: 3000,
       body_bytes: 65_536,
-      max_age_ms: 60_000,
+      max_age_ms,
       max_deviation_bps: 200,
     },
     body_limit_bytes: 1_048_576,

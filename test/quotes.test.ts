@@ -257,7 +257,7 @@ test('the sandbox walks until its rate is set, for its own environment only', as
   assert.deepEqual(await read(), { rate: '1234567e2', held: true });
   const again = await client.request('PUT', path, { body: { rate: null } });
   assert.equal((again.body as { held: boolean }).held, false);
-  for (const rate of ['65000', '0e0', '-1e0', '1.5e0', '', 'x']) {
+  for (const rate of ['65000', '0e0', '-1e0', '1.5e0', '', 'x', `1${'0'.repeat(20)}e0`]) {
     const answer = await client.request('PUT', path, { body: { rate } });
     assert.deepEqual([answer.status, errorOf(answer.body).type], [422, 'invalid_data'], rate);
   }

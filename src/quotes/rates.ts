@@ -59,9 +59,11 @@ export function createRates({
   let polling: Promise<unknown> | null = null;
 
   async function ask(source: Source): Promise<void> {
+    // A price is as old as the question that it answers.
+    const at_ms = clock.now();
     try {
       const rate = await askSource(source, config);
-      last.set(source.name, { source: source.name, rate, at_ms: clock.now() });
+      last.set(source.name, { source: source.name, rate, at_ms });
       if (silent.delete(source.name)) log.info({ source: source.name }, 'rate source answers again');
     } catch (error) {
       const reason = (error as Error).message;

@@ -205,6 +205,8 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
   ];
 }
 
+/** A spread adds four digits, and a stored rate has at most 28. */
+const MAX_HELD_COEFFICIENT = 10n ** 15n;
 const RATE_PATH = '/organizations/{organization_id}/environments/{environment_id}/sandbox/rate';
 const RateShown = {
   type: 'object',
@@ -253,11 +255,9 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
       handler: async ({ caller, body }) => {
         refuseProduction(caller);
         const rate = body.rate === undefined ? null : parseRate(body.rate);
-        if (body.rate !== undefined && !rate) {
-          throw new ApiError(
-            'invalid_data',
-            'rate must be <coefficient>e<scale> and above 0, like 6500000e0',
-          );
+        if (body.rate !== undefined && (!rate || rate.coefficient > MAX_HELD_COEFFICIENT)) {
+          const wanted = '<coefficient>e<scale>, above 0 and of at most 15 digits, like 6500000e0';
+          throw new ApiError('invalid_data', `rate must be ${wanted}`);
         }
         await holdRate(db, caller, rate, timeText(clock.now()));
         return shown(caller);

@@ -41,7 +41,8 @@ export const SOURCES: Readonly<Record<string, SourceKind>> = {
   },
 };
 
-const DOLLARS = /^(\d{1,12})(?:\.(\d{1,12}))?$/;
+// Ten digits leave room for the arithmetic of median and spread within the digits of a stored rate.
+const DOLLARS = /^(\d{1,10})(?:\.(\d{1,10}))?$/;
 
 /** Reads a decimal price in dollars as cents per bitcoin, exactly; null when it is none. */
 export function parseDollars(text: unknown): Rate | null {
