@@ -81,3 +81,11 @@ ALTER TABLE payments
 UPDATE payments SET payable = amount, received = credited, gross = credited WHERE direction = 'receive';
 UPDATE payments SET hold_amount = amount + max_fee + processing_fee WHERE hold_id IS NOT NULL;
 ALTER TABLE payments ADD CONSTRAINT credited_within_gross CHECK (gross >= credited);
+
+-- Money that waits in suspense is exchanged when there is a rate.
+ALTER TABLE jobs DROP CONSTRAINT jobs_kind_check;
+ALTER TABLE jobs ADD CONSTRAINT jobs_kind_check
+  CHECK (kind IN ('generate', 'expire', 'dispatch', 'internal', 'track', 'chain', 'exchange'));
+
+-- The operator's own accounts over all organizations: its position.
+CREATE INDEX accounts_of_operator ON accounts (kind, currency) WHERE kind IN ('exchange', 'processing_fees', 'suspense');

@@ -229,7 +229,7 @@ function clientAddress(request: FastifyRequest, trusted: readonly string[]): str
 function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown): unknown {
   const nul = nulCharacterIn(raw);
   if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
-  const body = withoutNulls(raw);
+  const body = route.keeps_nulls ? raw : withoutNulls(raw);
   const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
   const own =
     isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;

@@ -2,15 +2,16 @@ import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
 import { createAuthenticator } from './core/auth.ts';
-import { systemClock, type Clock } from './core/clock.ts';
+import { systemClock, timeText, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
 import { createIdempotency } from './core/idempotency.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
+import type { Rate } from './core/rate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
 import { analyzeGrown } from './core/statistics.ts';
 import { creditRoutes } from './credit/routes.ts';
-import { rollUp } from './ledger/rollup.ts';
+import { positions, rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
 import { createNodeBooks } from './nodes/books.ts';
@@ -18,6 +19,11 @@ import { lastChains } from './nodes/store.ts';
 import { foldCounts } from './payments/fold.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
+import { policyRoutes } from './policies/routes.ts';
+import { sweepMinutes } from './policies/usage.ts';
+import { createRates, type Rates } from './quotes/rates.ts';
+import { quoteRoutes } from './quotes/routes.ts';
+import { sweepQuotes } from './quotes/store.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 
@@ -76,7 +82,16 @@ export async function startServer(
   const real = await openRealNodes(config, db, log);
   const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
-  const payments = createPayments({ db, clock, log, nodes, config, onNode: books.book });
+  const rates = createRates({ clock, log, config: config.rates });
+  const payments = createPayments({
+    db,
+    clock,
+    log,
+    nodes,
+    config,
+    currentRate: (scope) => rates.current(db, scope),
+    onNode: books.book,
+  });
   const authenticator = createAuthenticator({ db, clock, log });
   const idempotency = createIdempotency({ db, clock });
   const { max_batch, max_queue } = config;
@@ -94,19 +109,33 @@ export async function startServer(
         clock,
         nodes,
         payments,
+        sanctions: config.sanctions,
         cursor_secret: await cursorSecret(db),
         max_batch,
         max_queue,
       }),
+      ...policyRoutes({ db, clock, has_sanctions_list: config.sanctions !== null }),
       ...creditRoutes({ db }),
+      ...quoteRoutes({
+        db,
+        clock,
+        rates,
+        isSandbox: (node_id) => nodes.get(node_id)?.sandbox ?? false,
+        quote_seconds: config.quote_seconds,
+        max_batch,
+        max_queue,
+      }),
       ...sandboxRoutes({ sandbox }),
     ],
     notReady: () => notReady(db, nodes),
   });
   addGauges(metrics, db, nodes, payments, books);
+  addRateGauges(metrics, clock, rates);
   const timers = [
     every(SWEEP_MS, log, async () => {
       await idempotency.sweep();
+      await sweepMinutes(db, clock);
+      await sweepUnusedQuotes(db, clock);
       await rollUp(db);
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),
@@ -116,6 +145,8 @@ export async function startServer(
     ),
   ];
   await authenticator.start();
+  // The sandbox has a rate of its own.
+  if (real.length > 0) rates.start();
   await payments.start();
   await app.listen({ host: config.host, port: config.port });
   const { port } = app.server.address() as { port: number };
@@ -127,6 +158,7 @@ export async function startServer(
       await app.close();
       for (const timer of timers) await timer.stop();
       await payments.stop();
+      await rates.stop();
       for (const node of nodes.values()) await node.stop();
       await authenticator.stop();
       await db.close();
@@ -135,6 +167,14 @@ export async function startServer(
 }
 
 const PROBE_MS = 5000;
+/** A quote that nobody used is of interest for a while: who asks why a payment was refused still finds it. */
+const UNUSED_QUOTE_MS = 30 * 24 * 3_600_000;
+const SWEEP_STEP = 1000;
+
+async function sweepUnusedQuotes(db: Database, clock: Clock): Promise<void> {
+  const before = timeText(clock.now() - UNUSED_QUOTE_MS);
+  while ((await sweepQuotes(db, before, SWEEP_STEP)) === SWEEP_STEP);
+}
 
 /**
  * Opens the registered nodes. One that answers and cannot be used is a fault of the configuration, told with all
@@ -295,7 +335,47 @@ function addGauges(
       return drifts.flat();
     },
   );
+  metrics.gauge(
+    'coulomb_operator_position',
+    "Balance of the operator's own accounts in base units: exchange (its position), fees earned, money in suspense",
+    ['account', 'currency'],
+    async () =>
+      (await positions(db)).map(({ kind, currency, balance }) => [
+        { account: kind, currency },
+        Number(balance),
+      ]),
+  );
   metrics.gauge('coulomb_node_reachable', '1 while a connection to the node stands', ['node'], () =>
     Promise.resolve([...nodes.values()].map((node) => [{ node: node.id }, node.reachable() ? 1 : 0])),
+  );
+}
+
+function addRateGauges(metrics: Metrics, clock: Clock, rates: Rates): void {
+  const cents = ({ coefficient, scale }: Rate): number => Number(coefficient) / 10 ** scale;
+  metrics.gauge(
+    'coulomb_rate_cents_per_btc',
+    'What each source said last; `median` is what is quoted',
+    ['source'],
+    () => {
+      const { readings, result } = rates.readings();
+      const median: [Record<string, string>, number][] = result.rate
+        ? [[{ source: 'median' }, cents(result.rate)]]
+        : [];
+      return Promise.resolve([
+        ...readings.map(({ source, rate }): [Record<string, string>, number] => [{ source }, cents(rate)]),
+        ...median,
+      ]);
+    },
+  );
+  metrics.gauge('coulomb_rate_age_seconds', 'Age of what each source said last', ['source'], () =>
+    Promise.resolve(
+      rates.readings().readings.map(({ source, at_ms }) => [{ source }, (clock.now() - at_ms) / 1000]),
+    ),
+  );
+  metrics.gauge(
+    'coulomb_rate_source_left_out',
+    '1 for a source that is far from the median',
+    ['source'],
+    () => Promise.resolve(rates.readings().result.left_out.map((source) => [{ source }, 1])),
   );
 }

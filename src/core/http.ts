@@ -44,6 +44,8 @@ export interface Route<
   body?: B;
   /** A request without a body counts as `{}`. */
   body_optional?: boolean;
+  /** null says something of its own here, so it is not dropped before the check. */
+  keeps_nulls?: boolean;
   selectBody?: (raw_body: Record<string, unknown>) => TSchema;
   success: { status: 200 | 202; schema?: object };
   /** Contract schema names by status; the ones that every operation has are added. */

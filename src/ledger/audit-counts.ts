@@ -1,6 +1,6 @@
 const SORT = 'direction, kind, currency, status';
 const KEY = `organization_id, scope_id, scope, ${SORT}, slot`;
-const STATUS = `CASE WHEN p.state IN ('claiming', 'dispatched') THEN 'approved' ELSE p.state END`;
+const STATUS = `CASE WHEN p.state IN ('checked', 'claiming', 'dispatched') THEN 'approved' ELSE p.state END`;
 const AT_REST = `(p.check_only OR p.state NOT IN ('generating', 'receiving', 'approved', 'claiming', 'dispatched'))`;
 const slots = (of: string): string => `
   (VALUES ('line', 10, date_bin('10 seconds', ${of}, 'epoch')), ('wallet', 0, 'epoch')) AS s (scope, width, slot)`;

@@ -4,6 +4,8 @@
  */
 export const MOVES = {
   send: {
+    // Judged by the wallet's policies, nothing held: a check rests here, anything else only passes through.
+    checked: ['approved', 'claiming', 'failed'],
     // Held; the node has not been called. `claiming`: paid inside, the receive's invoice is being cancelled.
     approved: ['dispatched', 'failed'],
     claiming: ['completed', 'failed'],
@@ -28,6 +30,7 @@ export type State = SendState | ReceiveState;
 
 /** The contract's status of each state. */
 export const STATUS: Record<State, string> = {
+  checked: 'approved',
   approved: 'approved',
   claiming: 'approved',
   dispatched: 'approved',
@@ -67,9 +70,9 @@ export const STATUS_SQL = `CASE p.state ${Object.entries(STATUS)
 /** States in which a payment has a job other than its expiry: few at any time, however many are stored. */
 const MOVING: ReadonlySet<State> = new Set<State>(['generating', 'approved', 'claiming', 'dispatched']);
 
-/** True when every one of these contract statuses is of payments that are being moved right now. */
-export const areMoving = (statuses: readonly string[]): boolean =>
-  statuses.flatMap(statesOf).every((state) => MOVING.has(state));
+/** True when every one of these contract statuses is of payments that are being moved right now, or of checks. */
+export const areMovingOrChecks = (statuses: readonly string[]): boolean =>
+  statuses.flatMap(statesOf).every((state) => MOVING.has(state) || state === 'checked');
 
 /** Whether the table allows this move. */
 export function mayMove(direction: Direction, from: State, to: State): boolean {
