@@ -50,7 +50,8 @@ const invoiceRequest = (payment: Payment): InvoiceRequest => ({
   amount_msats: payment.payable,
   description: payment.description ?? '',
   expiry_seconds: payment.expiration ?? 0,
-  created_at_ms: Date.parse(payment.created_at),
+  // Counted back from its end: that is what was promised, and no quote ends before it.
+  created_at_ms: Date.parse(payment.expires_at ?? '') - (payment.expiration ?? 0) * 1000,
 });
 
 /** The node is away: the receives wait, each until its own time is up. */

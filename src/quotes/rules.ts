@@ -1,6 +1,6 @@
 import { timeText } from '../core/clock.ts';
 import { ApiError } from '../core/errors.ts';
-import { MAX_BTC_MSATS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
+import { MAX_BTC_MSATS, MAX_CENTS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
 import { networkOf } from '../core/networks.ts';
 import { centsDown, centsUp, formatRate, msatsUp, withSpread, type Rate } from '../core/rate.ts';
 import type { Market } from './rates.ts';
@@ -25,7 +25,6 @@ export interface QuoteLine {
   spread_bps: number;
 }
 
-const MAX_CENTS = 2n ** 63n - 1n;
 const MOST: Record<string, bigint> = { btc: MAX_BTC_MSATS, usd: MAX_CENTS };
 
 const invalid = (fields: readonly string[]): ApiError =>
