@@ -39,6 +39,8 @@ const PING_MS = 5000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
 const WATCH_MS = 250;
+// Only settlements are listened for: invoices up to this index, which none reaches, are not told when they are made.
+const NO_INVOICE = (2n ** 63n - 1n).toString();
 // A settlement index of another process may be stored before a lower one: this far back is told again.
 const OVERLAP = 100n;
 /** After its deadline a call is refused; the margin is for the clocks, which are compared to the second. */
@@ -170,7 +172,8 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   };
   const tell = createTeller(listener, breakUp);
   const from = settle_index > OVERLAP ? settle_index - OVERLAP : settle_index > 0n ? 1n : 0n;
-  listen('default', 'subscribeInvoices', { settle_index: from.toString() }, (invoice) => {
+  const since = { add_index: NO_INVOICE, settle_index: from.toString() };
+  listen('default', 'subscribeInvoices', since, (invoice) => {
     if (invoice.state === 'SETTLED') tell(invoice);
   });
   const changed = (): void => void listener.chainChanged().catch(() => {});
