@@ -64,14 +64,14 @@ const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) 
  */
 export async function lndWorth(
   client: LndClient,
-  conflictedSats: () => Promise<bigint>,
+  corrections: () => Promise<{ conflicted_sats: bigint; reserved_sats: bigint }>,
 ): Promise<{ channels_msats: bigint; chain_msats: bigint }> {
-  const [conflicted_sats, balance, open, pending, wallet] = await Promise.all([
-    conflictedSats(),
+  const [{ conflicted_sats, reserved_sats }, balance, open, pending, wallet] = await Promise.all([
+    corrections(),
     client.ask<ChannelBalance>('default', 'channelBalance', {}),
     client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
     client.ask<Pending>('default', 'pendingChannels', {}),
-    client.ask<{ total_balance: string; locked_balance: string }>('default', 'walletBalance', {}),
+    client.ask<{ total_balance: string }>('default', 'walletBalance', {}),
   ]);
   const funded_sats = sum([
     ...open.channels
@@ -89,7 +89,6 @@ export async function lndWorth(
       BigInt(balance.unsettled_local_balance.msat) +
       BigInt(balance.pending_open_local_balance.msat) +
       funded_sats * MSATS_PER_SAT,
-    chain_msats:
-      (BigInt(wallet.total_balance) + BigInt(wallet.locked_balance) - conflicted_sats) * MSATS_PER_SAT,
+    chain_msats: (BigInt(wallet.total_balance) + reserved_sats - conflicted_sats) * MSATS_PER_SAT,
   };
 }
