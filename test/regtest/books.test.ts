@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { moveFunds } from '../../src/admin/operator.ts';
 import { auditClean, type TestServer } from '../fixtures.ts';
 import { driftOf, realActor, startRealServer } from './fixture.ts';
 import { skip } from './ground.ts';
@@ -106,13 +107,14 @@ books('a channel that opens, drains and closes by agreement leaves the drift at 
   await eventually(async () => assert.equal((await channelsTo(net.carol.id))[0]?.active, true), 30_000, 200);
   await atRest();
   const [opened] = await channelsTo(net.carol.id);
-  // Its whole balance goes over; what is left is the reserve that no channel gives away.
-  for (const part of [400_000, 400_000, 150_000]) {
-    const { payment_request } = await net.carol.invoice({ amount_msats: BigInt(part) * 1000n });
-    assert.equal((await me.send({ payment_request })).status, 'completed');
-  }
-  const [drained] = await channelsTo(net.carol.id);
-  assert.ok(Number(drained?.local_balance) < Number(opened?.local_balance) / 10, drained?.local_balance);
+  // Part of the operator's capital becomes the wallet's, and goes over until no channel has more to give.
+  await moveFunds(server.db, 'deposit', server.credentials.wallet_id, 8_000_000_000n);
+  const pay = async (sats: bigint) =>
+    me.send({ payment_request: (await net.carol.invoice({ amount_msats: sats * 1000n })).payment_request });
+  for (const sats of [3_000_000n, 3_000_000n, 1_000_000n])
+    assert.equal((await pay(sats)).status, 'completed');
+  const drained = await pay(1_000_000n);
+  assert.deepEqual([drained.status, drained.error?.code], ['failed', 'no_route']);
   await atRest();
   await close(opened?.channel_point ?? '', false);
   await net.mine(6);

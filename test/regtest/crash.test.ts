@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { startTestServer } from '../fixtures.ts';
 import { field, forgeInvoice } from '../forge.ts';
-import { holdPayment, holdWallet, ready, realActor } from './fixture.ts';
+import { holdPayment, holdWallet, ready, realActor, someoneWaits } from './fixture.ts';
 import { createGround } from './ground.ts';
 import { eventually } from './ports.ts';
 
@@ -62,12 +62,7 @@ fault('while the commit before the call cannot be made, the node is not called',
   const id = await ground.me.accept(ground.me.sendBody({ payment_request: invoice.payment_request }));
   const lock = await holdPayment(ground.place.db, id);
   ground.net.link.mend();
-  await eventually(async () => {
-    const waiting = await ground.place.db.query(
-      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-    );
-    assert.ok(waiting.length > 0, 'the server wants to commit that it will call');
-  }, 30_000);
+  await someoneWaits(ground.place.db, 30_000);
   await pause(500);
   assert.equal(await attemptsOf(invoice.payment_hash), 0);
   assert.equal(await ground.net.carol.invoiceState(invoice.payment_hash), 'OPEN');

@@ -109,6 +109,19 @@ export const holdWallet = (db: TestServer['db'], wallet_id: string): Promise<Loc
 export const holdPayment = (db: TestServer['db'], payment_id: string): Promise<Lock> =>
   holdRow(db, 'SELECT 1 FROM payments WHERE id = $1 FOR UPDATE', payment_id);
 
+/** Another server writes down that it calls the node for this payment; committed at `free`. */
+export const holdCount = (db: TestServer['db'], payment_id: string): Promise<Lock> =>
+  holdRow(db, `UPDATE payments SET calls = calls + 1 WHERE id = $1 AND state = 'dispatched'`, payment_id);
+
+/** Resolves once a server wants to write what is held. */
+export const someoneWaits = (db: TestServer['db'], wait_ms: number): Promise<void> =>
+  eventually(async () => {
+    const waiting = await db.query(
+      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    );
+    if (waiting.length === 0) throw new Error('nobody waits for a lock');
+  }, wait_ms);
+
 interface Lock {
   free(): Promise<void>;
 }

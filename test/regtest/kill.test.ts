@@ -102,21 +102,24 @@ test(
       sends.push(...more);
       const ending = held.splice(0, ENDED);
       background.push(
-        ...ending.map(async (one) => {
-          await new Promise((done) => setTimeout(done, randomInt(MAX_PAUSE_MS)));
-          // One that has not arrived at the payee is nothing to settle: it fails there once it is cancelled.
-          if (randomInt(2) === 0) await one.settle().catch(() => one.cancel());
-          else await one.cancel();
-        }),
+        Promise.allSettled(
+          ending.map(async (one) => {
+            await new Promise((done) => setTimeout(done, randomInt(MAX_PAUSE_MS)));
+            // One that has not arrived at the payee is nothing to settle: it fails there once it is cancelled.
+            if (randomInt(2) === 0) await one.settle().catch(() => one.cancel());
+            else await one.cancel();
+          }),
+        ),
       );
-      const work = [
+      // What its server takes with it is asked for later.
+      const work = Promise.allSettled([
         ...Array.from({ length: SENDS }, async () => sends.push(await plainSend())),
         ...Array.from({ length: RECEIVES }, () => receive(paid)),
-      ];
+      ]);
       await new Promise((done) => setTimeout(done, randomInt(50, MAX_PAUSE_MS)));
       counts.push(await inFlight());
       await ground.place.kill();
-      await Promise.allSettled(work);
+      await work;
       await ground.restart();
     }
     await Promise.all([...background, ...held.map((one) => one.cancel())]);
