@@ -49,7 +49,7 @@ export function createNodeBooks({ db, clock, log }: NodeBooksDeps) {
         ),
         ...books.closed.flatMap(({ channel }) => [known(`open:${channel}`), known(`close:${channel}`)]),
         ...books.transactions
-          .filter(({ height }) => height > books.tip_height - OVERLAP_BLOCKS)
+          .filter(({ height }) => height >= books.tip_height - OVERLAP_BLOCKS)
           .map(({ tx_id }) => known(`tx:${tx_id}`)),
       ]);
       await sql.query('UPDATE node_state SET books_height = $2, forward_index = $3 WHERE node_id = $1', [
