@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { parseKey } from './core/vault.ts';
 import { readNodesFile, type NodeEntry } from './lightning/nodes-file.ts';
 
 /** Everything that can be set, read once at start. Nothing else reads the environment. */
@@ -15,6 +16,18 @@ export interface Config {
   trusted_proxies: readonly string[];
   cors_origins: readonly string[];
   sandbox_block_seconds: number;
+  /** Seals what is stored secretly; null: the one in the data folder, made at the first start. */
+  secret_key: Buffer | null;
+  webhooks: {
+    /** Staging environments may have webhooks over http, to private addresses, on any port. */
+    allow_private: boolean;
+    /** A registration of which only failures come for this long is stopped. */
+    stop_after_hours: number;
+    /** Events and ended deliveries are kept this long. */
+    kept_days: number;
+    /** Event streams that are open at once in one process: each holds a socket and some kilobytes. */
+    max_streams: number;
+  };
   /** Real nodes, beside the sandbox. */
   nodes: readonly NodeEntry[];
   confirmations: Readonly<Record<string, number>>;
@@ -72,6 +85,18 @@ export function loadConfig(environment: Environment): Config {
     }
     return given.replace(/\/$/, '');
   };
+  const secret = (name: string): Buffer | null => {
+    const given = text(name);
+    const key = given === null ? null : parseKey(given);
+    if (given !== null && key === null)
+      faults.push(`${name} must be 32 bytes in Base64, or 64 hex digits (openssl rand -base64 32)`);
+    return key;
+  };
+  const yes = (name: string, fallback: boolean): boolean => {
+    const given = text(name);
+    if (given !== null && given !== 'true' && given !== 'false') faults.push(`${name} must be true or false`);
+    return given === null ? fallback : given === 'true';
+  };
   const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
   if (!LEVELS.includes(log_level)) faults.push(`COULOMB_LOG_LEVEL must be one of ${LEVELS.join(', ')}`);
   const nodes_file = text('COULOMB_NODES_FILE');
@@ -86,6 +111,13 @@ export function loadConfig(environment: Environment): Config {
     trusted_proxies: list('COULOMB_TRUSTED_PROXIES'),
     cors_origins: list('COULOMB_CORS_ORIGINS'),
     sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
+    secret_key: secret('COULOMB_SECRET_KEY'),
+    webhooks: {
+      allow_private: yes('COULOMB_WEBHOOK_ALLOW_PRIVATE', text('DATABASE_URL') === null),
+      stop_after_hours: number('COULOMB_WEBHOOK_STOP_AFTER_HOURS', 72, 1, 8760),
+      kept_days: number('COULOMB_EVENTS_KEPT_DAYS', 30, 2, 3650),
+      max_streams: number('COULOMB_MAX_STREAMS', 5000, 1, 100_000),
+    },
     nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
     confirmations: {
       mainnet: number('COULOMB_CONFIRMATIONS_MAINNET', 3, 1, MAX_CONFIRMATIONS),

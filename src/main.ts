@@ -8,6 +8,7 @@ import { AlreadyRunning, openEmbedded, startEmbedded, writeSecret, type Embedded
 import { stringifyJson } from './core/json.ts';
 import { createLog } from './core/log.ts';
 import { migrate } from './core/migrate.ts';
+import { WrongKey } from './core/vault.ts';
 import { compareRegisteredNodes, startServer } from './server.ts';
 
 const SANDBOX_LIMIT_MSATS = 1_000_000_000n;
@@ -140,7 +141,10 @@ async function main(argv: readonly string[]): Promise<void> {
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   const expected =
-    error instanceof UsageError || error instanceof ConfigError || error instanceof AlreadyRunning;
+    error instanceof UsageError ||
+    error instanceof ConfigError ||
+    error instanceof AlreadyRunning ||
+    error instanceof WrongKey;
   process.stderr.write(`coulomb: ${expected ? error.message : ((error as Error).stack ?? String(error))}\n`);
   process.exit(expected ? 2 : 1);
 });

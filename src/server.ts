@@ -1,6 +1,8 @@
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
+import { createAlarm } from './core/alarm.ts';
 import { createAuthenticator } from './core/auth.ts';
 import { systemClock, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
@@ -8,7 +10,9 @@ import { createIdempotency } from './core/idempotency.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
+import { stringifyJson } from './core/json.ts';
 import { analyzeGrown } from './core/statistics.ts';
+import { openVault } from './core/vault.ts';
 import { creditRoutes } from './credit/routes.ts';
 import { rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
@@ -17,8 +21,12 @@ import { createNodeBooks } from './nodes/books.ts';
 import { lastChains } from './nodes/store.ts';
 import { createPayments, type PaymentEngine } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
+import type { Payment } from './payments/types.ts';
+import { paymentView } from './payments/view.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
+import { systemResolve, type Resolve } from './webhooks/target.ts';
+import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
   /** Where it listens, without `/v1`. */
@@ -61,16 +69,45 @@ export async function startServer(
   url: string,
   log: Logger,
   clock: Clock = systemClock,
+  resolve: Resolve = systemResolve,
 ): Promise<RunningServer> {
   const db = await openAndMigrate(config, url, log);
+  const vault = await openVault(db, config.secret_key, join(config.data_dir, 'secret.key'), log).catch(
+    async (error: unknown) => {
+      await db.close();
+      throw error;
+    },
+  );
   const metrics = createMetrics();
   const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
   const real = await openRealNodes(config, db, log);
   const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
-  const payments = createPayments({ db, clock, log, nodes, config, onNode: books.book });
+  const alarm = createAlarm({ db, log }, Object.values(CHANNELS));
+  const payments = createPayments({
+    db,
+    clock,
+    log,
+    nodes,
+    config,
+    onNode: books.book,
+    onEvents: (last) => alarm.ring(CHANNELS.events, last),
+  });
+  const cursor_secret = await cursorSecret(db);
+  const webhooks = createWebhooks({
+    db,
+    clock,
+    log,
+    vault,
+    alarm,
+    metrics,
+    config: config.webhooks,
+    cursor_secret,
+    resolve,
+    show: (row) => stringifyJson(paymentView(row as unknown as Payment)),
+  });
   const authenticator = createAuthenticator({ db, clock, log });
-  const idempotency = createIdempotency({ db, clock });
+  const idempotency = createIdempotency({ db, clock, vault });
   const { max_batch, max_queue } = config;
   const app = await buildApp({
     config,
@@ -86,12 +123,13 @@ export async function startServer(
         clock,
         nodes,
         payments,
-        cursor_secret: await cursorSecret(db),
+        cursor_secret,
         max_batch,
         max_queue,
       }),
       ...creditRoutes({ db }),
       ...sandboxRoutes({ sandbox }),
+      ...webhooks.routes,
     ],
     notReady: () => notReady(db, nodes),
   });
@@ -100,6 +138,7 @@ export async function startServer(
     every(SWEEP_MS, log, async () => {
       await idempotency.sweep();
       await rollUp(db);
+      await webhooks.sweep();
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),
     every(BOOKS_MS, log, () =>
@@ -108,6 +147,8 @@ export async function startServer(
   ];
   await authenticator.start();
   await payments.start();
+  await alarm.start();
+  await webhooks.start();
   await app.listen({ host: config.host, port: config.port });
   const { port } = app.server.address() as { port: number };
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
@@ -115,9 +156,12 @@ export async function startServer(
     url: `http://${host}:${port}`,
     db,
     async stop() {
+      await webhooks.endStreams();
       await app.close();
       for (const timer of timers) await timer.stop();
       await payments.stop();
+      await webhooks.stop();
+      await alarm.stop();
       for (const node of nodes.values()) await node.stop();
       await authenticator.stop();
       await db.close();

@@ -21,7 +21,7 @@ function importsOf(path: string): string[] {
   );
 }
 
-const SLICES = ['wallets', 'payments', 'credit', 'sandbox', 'nodes'];
+const SLICES = ['wallets', 'payments', 'credit', 'sandbox', 'nodes', 'webhooks'];
 /** Which rooms each room may open; a room always may use itself. */
 const ARROWS: Record<string, string[]> = {
   core: [],
@@ -33,7 +33,7 @@ const ARROWS: Record<string, string[]> = {
   'app.ts': ['core', 'operations.ts', 'openapi.ts'],
   'operations.ts': ['core', 'app.ts'],
   'openapi.ts': ['core'],
-  'config.ts': ['lightning'],
+  'config.ts': ['core', 'lightning'],
   'server.ts': ['app.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
   'main.ts': ['server.ts', 'admin', 'config.ts', 'core'],
 };

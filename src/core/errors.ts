@@ -54,6 +54,12 @@ const ERROR_STATUS = {
   missing_address: 400,
   quote_required: 400,
   not_supported_network: 400,
+  // webhooks and events
+  invalid_webhook: 400,
+  webhook_exists: 409,
+  webhook_not_found: 404,
+  webhook_delivery_not_found: 404,
+  events_removed: 410,
 } as const;
 
 export type ErrorType = keyof typeof ERROR_STATUS;

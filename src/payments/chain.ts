@@ -111,6 +111,7 @@ function outputHere(
       onChainReceipt(view, now, ledger_id),
     );
   } else if (output.state === 'seen') {
+    if (!stored) work.tell(payment, 'detected');
     payment.receipts = [
       ...payment.receipts.filter((receipt) => !isReceiptOf(receipt, now)),
       onChainReceipt(view, now, null),

@@ -24,6 +24,8 @@ export interface PaymentsDeps {
   config: EngineConfig;
   /** Runs when a node has connected, before anything is sent through it, and whenever its chain changed. */
   onNode(node: LightningNode): Promise<void>;
+  /** Runs after each commit that wrote events, with the highest number of them. */
+  onEvents?: (last: bigint) => void;
 }
 
 /** Everything that moves payments in this process. */
@@ -55,6 +57,7 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     worker: jobs.worker,
     max_batch: config.max_batch,
     max_queue: config.max_queue,
+    ...(deps.onEvents ? { onEvents: deps.onEvents } : {}),
   });
   const histories = createHistories(db, log);
   const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls: createCalls() };

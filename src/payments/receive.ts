@@ -88,6 +88,7 @@ export function creditReceive(
   const credit_id = credit(work.posting, account, amount, from, { payment_id: payment.id, at: work.time() });
   payment.receipts = [...payment.receipts, receipt(credit_id)];
   payment.credited += amount;
+  work.tell(payment, 'succeeded');
   const reached = payment.amount === null || payment.credited >= payment.amount;
   if (payment.state === 'completed' || !reached) {
     work.record(payment, 'partially_received');
