@@ -64,14 +64,14 @@ export interface Hub {
 const PAGE = 200;
 const TAIL = 500;
 const MAX_RECENT = 500;
-/** What a client may leave unread before it is closed; it resumes where it stopped. */
+/** What a client may leave unread in memory here. */
 const MAX_UNREAD_BYTES = 1_048_576;
-/** How long a client that catches up may leave what was written unread. */
-const DRAIN_MS = 30_000;
+/** How long a client may leave it unread before it is closed; it resumes where it stopped. */
+const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
 const HEARTBEAT = ': still here\n\n';
 /** Streams that read from the database at once; others wait for their turn. */
-const CATCHING_UP = 8;
+const READING = 8;
 
 const scopeKey = ({ organization_id, environment_id }: Scope): string =>
   `${organization_id}/${environment_id}`;
@@ -94,8 +94,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
   const streams = new Map<string, Set<Stream>>();
   let tail: Tail | null = null;
   let heart: NodeJS.Timeout | null = null;
-  let catching_up = 0;
-  const waiting: Stream[] = [];
+  const reading = createTurns(READING);
 
   const all = (): Stream[] => [...streams.values()].flatMap((set) => [...set]);
   const frameOf = (event: StoredEvent): string =>
@@ -106,13 +105,6 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     if (!set?.delete(stream)) return;
     if (set.size === 0) streams.delete(scopeKey(stream.scope));
     stream.socket.destroy();
-  }
-
-  function write(stream: Stream, text: string | Buffer): void {
-    stream.socket.write(text);
-    if (stream.socket.writableLength <= MAX_UNREAD_BYTES) return;
-    log.info({ key_id: stream.key_id, ...stream.scope }, 'event stream closed: its client does not read');
-    close(stream);
   }
 
   /** Tells the live streams what is new; nothing is read while there are none. */
@@ -155,60 +147,64 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
   ): void {
     if (!stream.live || !isAfter(event, stream.after)) return;
     stream.after = { horizon: event.horizon, seq: event.seq };
-    if (passes(stream.filter, event)) write(stream, frame());
+    if (!passes(stream.filter, event)) return;
+    stream.socket.write(frame());
+    // Not read so far: from here on at the client's own pace.
+    if (stream.socket.writableLength > MAX_UNREAD_BYTES) startCatchUp(stream);
   }
 
-  /** Reads a stream up to where the tail is, then lets the tail go on with it. */
+  /** Writes from the database, as fast as the client reads, up to where the tail is; then the tail goes on with it. */
   async function catchUp(stream: Stream): Promise<void> {
-    for (;;) {
-      const page = await readEvents(db, stream.after, stream.scope, PAGE);
-      for (const event of page.events) if (passes(stream.filter, event)) write(stream, frameOf(event));
+    while (!stream.socket.destroyed) {
+      const page = await reading(() => readEvents(db, stream.after, stream.scope, PAGE));
+      for (const event of page.events) {
+        if (passes(stream.filter, event)) stream.socket.write(frameOf(event));
+        stream.after = { horizon: event.horizon, seq: event.seq };
+        if (!(await drained(stream))) return;
+      }
       stream.after = page.next;
-      if (stream.socket.destroyed) return;
-      if (!page.has_more && tail && !isAfter(tail.from, stream.after)) {
+      if (page.has_more) continue;
+      if (tail && !isAfter(tail.from, stream.after)) {
         stream.live = true;
         for (const event of tail.recent) if (scopeKey(event) === scopeKey(stream.scope)) tell(stream, event);
         return;
       }
-      if (page.has_more) await drained(stream);
-      else await pause(CATCH_UP_PAUSE_MS);
+      await pause(CATCH_UP_PAUSE_MS);
     }
   }
 
-  async function drained(stream: Stream): Promise<void> {
-    if (!stream.socket.writableNeedDrain) return;
-    await new Promise<void>((done) => {
-      const timer = setTimeout(() => close(stream), DRAIN_MS);
-      const go = (): void => {
-        clearTimeout(timer);
-        stream.socket.off('drain', go).off('close', go);
-        done();
-      };
-      stream.socket.on('drain', go).on('close', go);
+  function startCatchUp(stream: Stream): void {
+    stream.live = false;
+    catchUp(stream).catch((error: unknown) => {
+      log.warn({ err: error }, 'event stream not read, its client resumes');
+      close(stream);
     });
   }
 
-  function admitNext(): void {
-    while (catching_up < CATCHING_UP && waiting.length > 0) {
-      const stream = waiting.shift() as Stream;
-      catching_up += 1;
-      void catchUp(stream)
-        .catch((error: unknown) => {
-          log.warn({ err: error }, 'event stream not read, its client resumes');
-          close(stream);
-        })
-        .finally(() => {
-          catching_up -= 1;
-          admitNext();
-        });
-    }
+  /** Waits until the client has read; one that does not is closed, and false. */
+  async function drained(stream: Stream): Promise<boolean> {
+    const { socket } = stream;
+    if (!socket.writableNeedDrain) return !socket.destroyed;
+    await new Promise<void>((done) => {
+      const timer = setTimeout(() => {
+        log.info({ key_id: stream.key_id, ...stream.scope }, 'event stream closed: its client does not read');
+        close(stream);
+      }, DRAIN_MS);
+      const go = (): void => {
+        clearTimeout(timer);
+        socket.off('drain', go).off('close', go);
+        done();
+      };
+      socket.on('drain', go).on('close', go);
+    });
+    return !socket.destroyed;
   }
 
   const follower = createFollower(log, 'events not read', follow);
 
   async function beat(): Promise<void> {
     const open = all();
-    for (const stream of open) write(stream, HEARTBEAT);
+    for (const { socket } of open) if (!socket.writableNeedDrain) socket.write(HEARTBEAT);
     const gone = await withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
     for (const stream of open) if (gone.has(stream.key_id)) close(stream);
   }
@@ -220,9 +216,8 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       const key = scopeKey(given.scope);
       streams.set(key, (streams.get(key) ?? new Set()).add(stream));
       given.socket.on('close', () => close(stream)).on('error', () => close(stream));
-      waiting.push(stream);
       follower.wake(0n);
-      admitNext();
+      startCatchUp(stream);
     },
     count: () => all().length,
     wake: follower.wake,
@@ -237,6 +232,24 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       for (const stream of all()) close(stream);
       await follower.stop();
     },
+  };
+}
+
+/** Lets so many run at once; the others wait in line. */
+function createTurns(at_once: number): <T>(work: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    // Whoever ends hands its turn on; only where nobody waits is it free.
+    if (running >= at_once) await new Promise<void>((turn) => waiting.push(turn));
+    else running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running -= 1;
+    }
   };
 }
 

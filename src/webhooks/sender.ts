@@ -131,7 +131,7 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
 
   async function noteHealth(line: Line, arrived: boolean): Promise<void> {
     const { failing_since } = line.receiver;
-    if (arrived === (failing_since === null)) return;
+    if (arrived && failing_since === null) return;
     const ref = refOfKey(line.key);
     if (arrived || failing_since === null) {
       line.receiver = { ...line.receiver, failing_since: arrived ? null : time() };
