@@ -28,6 +28,8 @@ export interface Receiver {
   requests: IncomingMessage[];
   /** Answers the next requests in another way than 200; null: verify and accept. */
   behave: ((request: IncomingMessage, response: ServerResponse, body: string) => boolean) | null;
+  /** Every answer waits this long. */
+  delay_ms: number;
   until(reached: () => boolean, what: string): Promise<void>;
   close(): Promise<void>;
 }
@@ -91,6 +93,7 @@ export async function startReceiver(port = 0): Promise<Receiver> {
     refused: [],
     requests: [],
     behave: null,
+    delay_ms: 0,
     async until(reached, what) {
       const give_up_at = Date.now() + WAIT_MS;
       while (!reached()) {
@@ -115,7 +118,9 @@ export async function startReceiver(port = 0): Promise<Receiver> {
       const told = verify(request, body, receiver.secrets);
       if (typeof told === 'string') receiver.refused.push(told);
       else receiver.received.push(told);
-      response.writeHead(typeof told === 'string' ? 400 : 200).end();
+      const answer = () => response.writeHead(typeof told === 'string' ? 400 : 200).end();
+      if (receiver.delay_ms > 0) setTimeout(answer, receiver.delay_ms);
+      else answer();
     });
   });
   await new Promise<void>((done) => server.listen(port, '127.0.0.1', done));
