@@ -133,6 +133,14 @@ function judgeReceivers(
   return result;
 }
 
+/** Begins again every delivery that has failed at least once and waits. */
+async function retryOpen(client: Client, base: string, webhook: string): Promise<void> {
+  const my = hooks(client, base);
+  for (const { id, attempt_count } of await my.deliveries(webhook, '?statuses=attempting&limit=1000')) {
+    if (attempt_count > 0) await my.call('POST', `${my.path}/${webhook}/deliveries/${id}/retry`);
+  }
+}
+
 async function attemptsOf({ base_url }: ServerProcess): Promise<number> {
   const text = await (await fetch(base_url.replace('/v1', '/metrics'))).text();
   const counts = text.matchAll(/^coulomb_webhook_attempts_total\{[^}]*\} (\d+)$/gm);
@@ -153,6 +161,7 @@ export async function storm(
   const clientOf = (index: number) => () => createClient(servers[index]?.base_url ?? '', tenant.api_key);
   const state = { storming: true };
   let kills = 0;
+  const webhooks: string[] = [];
   const began = performance.now();
   async function killInTurn(): Promise<void> {
     while (state.storming) {
@@ -166,11 +175,16 @@ export async function storm(
   }
   try {
     for (const [index, receiver] of receivers.entries()) {
-      await hooks(clientOf(0)(), base).register(receiver);
+      webhooks.push(await hooks(clientOf(0)(), base).register(receiver));
       moody(receiver, moods[index] ?? 'up');
     }
     const killing = killing_them ? killInTurn() : Promise.resolve();
     const payments = await makePayments([clientOf(0), clientOf(1)], base, tenant.wallet_id, count);
+    // All are up again. What waits for its next attempt is begun again, as an operator would.
+    for (const receiver of receivers) receiver.behave = null;
+    state.storming = false;
+    await killing;
+    for (const webhook of webhooks) await retryOpen(clientOf(0)(), base, webhook);
     const give_up_at = Date.now() + END_MS;
     let judged = judgeReceivers(receivers, moods, payments);
     while (judged.missing > 0) {
@@ -181,8 +195,6 @@ export async function storm(
       await new Promise((wait) => setTimeout(wait, 500));
       judged = judgeReceivers(receivers, moods, payments);
     }
-    state.storming = false;
-    await killing;
     const refused = receivers.flatMap((receiver) => receiver.refused);
     assert.deepEqual(refused.slice(0, 3), [], 'everything that came verified');
     const [stored] = await database.db.query<{ count: bigint }>('SELECT count(*) AS count FROM events');
