@@ -13,7 +13,8 @@ import { everything, type Place } from './scenarios.ts';
 // with its default durability; this process is the load, over HTTP.
 const CONNECTIONS = 64;
 const WALLETS = 1000;
-const CAPITAL_MSATS = 100_000_000_000n;
+/** Per wallet, in msats or cents: more than all scenarios send. */
+const CAPITAL = { btc: 100_000_000_000n, usd: 10_000_000_000n };
 const START_MS = 60_000;
 
 const option = (name: string, fallback: number): number => {
@@ -51,40 +52,41 @@ async function waitForServer(): Promise<Record<string, string>> {
   return readEnv('sandbox.env');
 }
 
-async function makeWallets(place: Place, environment: Record<string, string>, db: pg.Client): Promise<void> {
-  const { organization_id, environment_id, line_of_credit_id } = place;
+/** Wallets of a currency, each with operator's capital for the sends, booked as a deposit books it. */
+async function makeWallets(
+  place: Place,
+  network: string,
+  currency: 'btc' | 'usd',
+  line_of_credit_id: string,
+  db: pg.Client,
+): Promise<string[]> {
+  const { organization_id, environment_id } = place;
+  const wallets: string[] = [];
   for (let index = 0; index < WALLETS; index += 1) {
     const id = randomUUID();
-    place.wallets.push(id);
-    const body = {
-      id,
-      environment_id,
-      line_of_credit_id,
-      name: `wallet ${index}`,
-      network: environment['VOLTAGE_NETWORK'],
-      limit: 0,
-    };
+    wallets.push(id);
+    const body = { id, environment_id, line_of_credit_id, name: `wallet ${index}`, network, limit: 0 };
     await place.load.call('POST', `/organizations/${organization_id}/wallets`, body);
   }
-  // Operator's capital for the sends, booked as a deposit books it.
+  const values = [organization_id, wallets, CAPITAL[currency], currency];
   await db.query('BEGIN');
-  const capital = `(SELECT id FROM accounts WHERE organization_id = $1 AND kind = 'capital')`;
   await db.query(
     `INSERT INTO transfers (organization_id, from_account, to_account, currency, amount, kind)
-     SELECT $1, ${capital}, id, 'btc', $3, 'deposited' FROM unnest($2::uuid[]) AS id`,
-    [organization_id, place.wallets, CAPITAL_MSATS],
+     SELECT $1, (SELECT id FROM accounts WHERE organization_id = $1 AND kind = 'capital' AND currency = $4),
+       id, $4, $3, 'deposited' FROM unnest($2::uuid[]) AS id`,
+    values,
   );
   await db.query(
     `INSERT INTO ledger_events (organization_id, wallet_id, effective_time, type, event_id, currency, amount)
-     SELECT $1, id, now(), 'deposited', gen_random_uuid(), 'btc', $3 FROM unnest($2::uuid[]) AS id`,
-    [organization_id, place.wallets, CAPITAL_MSATS],
+     SELECT $1, id, now(), 'deposited', gen_random_uuid(), $4, $3 FROM unnest($2::uuid[]) AS id`,
+    values,
   );
-  await db.query('UPDATE accounts SET total = $3 WHERE organization_id = $1 AND id = ANY($2)', [
-    organization_id,
-    place.wallets,
-    CAPITAL_MSATS,
-  ]);
+  await db.query(
+    'UPDATE accounts SET total = $3 WHERE organization_id = $1 AND id = ANY($2) AND currency = $4',
+    values,
+  );
   await db.query('COMMIT');
+  return wallets;
 }
 
 async function seed(place: Place, db: pg.Client): Promise<void> {
@@ -152,9 +154,13 @@ try {
     organization_id: value('VOLTAGE_ORGANIZATION_ID'),
     environment_id: value('VOLTAGE_ENVIRONMENT_ID'),
     line_of_credit_id: value('VOLTAGE_LINE_OF_CREDIT_ID'),
+    usd_line_of_credit_id: value('VOLTAGE_USD_LINE_OF_CREDIT_ID'),
+    network: value('VOLTAGE_NETWORK'),
     wallets: [],
+    usd_wallets: [],
   };
-  await makeWallets(place, environment, db);
+  place.wallets = await makeWallets(place, place.network, 'btc', place.line_of_credit_id, db);
+  place.usd_wallets = await makeWallets(place, place.network, 'usd', place.usd_line_of_credit_id, db);
   const first = await everything(place, count, say);
   let second: [string, Measure][] = [];
   if (stored > 0) {

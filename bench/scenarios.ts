@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { decodeInvoice } from '../src/lightning/bolt11.ts';
 import { measure, type Load, type Measure } from './load.ts';
 
 export interface Place {
@@ -6,7 +7,10 @@ export interface Place {
   organization_id: string;
   environment_id: string;
   line_of_credit_id: string;
+  usd_line_of_credit_id: string;
+  network: string;
   wallets: string[];
+  usd_wallets: string[];
 }
 
 const CALLERS = 64;
@@ -51,6 +55,8 @@ const sendBody = (wallet_id: string, payment_request: string) => ({
 });
 
 const walletAt = (place: Place, index: number): string => place.wallets[index % place.wallets.length] ?? '';
+const usdWalletAt = (place: Place, index: number): string =>
+  place.usd_wallets[index % place.usd_wallets.length] ?? '';
 
 /** Receives: accepted, and counted once every one of them can be paid. */
 function receivesMade(place: Place, count: number): Promise<Measure> {
@@ -72,8 +78,13 @@ function receivesPaid(place: Place, count: number): Promise<Measure> {
   });
 }
 
-async function makeInvoice(place: Place, wallet_id: string, amount: number): Promise<string> {
-  const body = receiveBody(wallet_id, amount);
+async function makeInvoice(
+  place: Place,
+  wallet_id: string,
+  amount: number,
+  dollars: object = {},
+): Promise<string> {
+  const body = { ...receiveBody(wallet_id, amount), ...dollars };
   await place.load.call('POST', `${environment(place)}/payments`, body);
   for (;;) {
     const text = await place.load.call('GET', `${environment(place)}/payments/${body.id}`);
@@ -128,7 +139,76 @@ async function sandboxSends(place: Place, count: number): Promise<Measure> {
   );
 }
 
-/** The four reads, each for `count` requests. */
+/** A quote on the line of dollars: cents to bitcoin, or msats to dollars. */
+async function quote(
+  place: Place,
+  amount: { currency: string; amount: number },
+  to: string,
+): Promise<string> {
+  const id = randomUUID();
+  await place.load.call('POST', `${environment(place)}/quotes`, {
+    id,
+    line_of_credit_id: place.usd_line_of_credit_id,
+    network: place.network,
+    amount,
+    to,
+  });
+  return id;
+}
+
+/** Sends from wallets of dollars at rates that were locked beforehand, counted once all of them ended. */
+function quotedSends(
+  place: Place,
+  sends: readonly { payment_request: string; quote_id: string }[],
+): Promise<Measure> {
+  return measure(
+    place.load,
+    times(sends.length),
+    CALLERS,
+    (index) => {
+      const { payment_request = '', quote_id } = sends[index] ?? {};
+      const body = sendBody(usdWalletAt(place, index), payment_request);
+      return place.load.call('POST', `${environment(place)}/payments`, {
+        ...body,
+        currency: 'usd',
+        quote_id,
+      });
+    },
+    () => settled(place, 'approved'),
+  );
+}
+
+async function usdInternalSends(place: Place, count: number): Promise<Measure> {
+  const sends = await prepare(place, count, async (index) => {
+    const cents = { currency: 'usd', amount: 5 };
+    const receive = { amount: cents, quote_id: await quote(place, cents, 'btc') };
+    const payment_request = await makeInvoice(place, usdWalletAt(place, index + 1), 5, receive);
+    const amount = Number(decodeInvoice(payment_request).amount_msats);
+    return { payment_request, quote_id: await quote(place, { currency: 'btc', amount }, 'usd') };
+  });
+  return quotedSends(place, sends);
+}
+
+async function usdSandboxSends(place: Place, count: number): Promise<Measure> {
+  const sends = await prepare(place, count, async () => {
+    const amount_msats = 20_000;
+    const text = await place.load.call('POST', `${environment(place)}/sandbox/invoices`, { amount_msats });
+    const { payment_request } = JSON.parse(text) as { payment_request: string };
+    return {
+      payment_request,
+      quote_id: await quote(place, { currency: 'btc', amount: amount_msats }, 'usd'),
+    };
+  });
+  return quotedSends(place, sends);
+}
+
+/** A period with an odd beginning and end, in the middle of what is stored and over what is made now. */
+function period(): string {
+  const [start, end] = [Date.now() - 20 * 86_400_000, Date.now() + 60_000].map((ms) => new Date(ms + 4321));
+  return `start_date=${start?.toISOString()}&end_date=${end?.toISOString()}`;
+}
+
+/** The reads, each for `count` requests. */
 async function reads(place: Place, count: number): Promise<[string, Measure][]> {
   const recent = await listed(place, 'pagination=cursor&limit=1000');
   const ids = recent.items.map(({ id }) => id);
@@ -144,6 +224,10 @@ async function reads(place: Place, count: number): Promise<[string, Measure][]> 
     ['GET wallet', await get(1, wallet)],
     ['list of 100 by cursor', await get(0.2, () => `${payments}?pagination=cursor&limit=100`)],
     ['GET ledger (25)', await get(0.2, (index) => `${wallet(index)}/ledger?limit=25`)],
+    ['payment summary', await get(0.1, () => `${payments}/summary`)],
+    ['payment summary of a period', await get(0.1, () => `${payments}/summary?${period()}`)],
+    ['wallet summary', await get(0.1, (index) => `${wallet(index)}/payments/summary`)],
+    ['hot wallet summary of a period', await get(0.1, () => `${wallet(0)}/payments/summary?${period()}`)],
   ];
 }
 
@@ -165,6 +249,11 @@ export async function everything(
   );
   await run('internal sends, one hot wallet', () => internalSends(place, count, () => walletAt(place, 0)));
   await run('sandbox sends', () => sandboxSends(place, count));
+  await run('quotes made', () =>
+    measure(place.load, times(count), CALLERS, () => quote(place, { currency: 'usd', amount: 1000 }, 'btc')),
+  );
+  await run('USD internal sends, 1,000 wallets', () => usdInternalSends(place, count));
+  await run('USD sandbox sends', () => usdSandboxSends(place, count));
   progress('reads');
   return [...figures, ...(await reads(place, count))];
 }

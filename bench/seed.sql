@@ -8,9 +8,9 @@ WITH made AS (
   FROM generate_series($7::integer + 1, $7::integer + $5::integer) AS n
 ), payments_made AS (
   INSERT INTO payments (organization_id, environment_id, id, wallet_id, line_of_credit_id, node_id, direction, kind,
-    category, currency, state, amount, credited, payment_hash, payment_request, description, expiration, expires_at,
+    category, currency, state, amount, payable, received, gross, credited, payment_hash, payment_request, description, expiration, expires_at,
     receipts, metadata, last_position, created_at, updated_at)
-  SELECT $1, $2, id, wallet_id, $3, $6, 'receive', 'bolt11', 'standard', 'btc', 'completed', 1000, 1000, payment_hash,
+  SELECT $1, $2, id, wallet_id, $3, $6, 'receive', 'bolt11', 'standard', 'btc', 'completed', 1000, 1000, 1000, 1000, 1000, payment_hash,
     'lntbs10n1' || repeat(payment_hash, 4), 'stored ' || n, 3600, at + interval '1 hour',
     jsonb_build_array(jsonb_build_object('type', 'lightning', 'preimage', payment_hash, 'payment_hash', payment_hash,
       'ledger_id', credit_id)),
@@ -28,8 +28,13 @@ WITH made AS (
   SELECT $1, wallet_id, at + interval '1 second', 'credited', credit_id, id, 'btc', 1000 FROM made
 ), transfers_made AS (
   INSERT INTO transfers (organization_id, from_account, to_account, currency, amount, kind, payment_id, at)
-  SELECT $1, (SELECT id FROM accounts WHERE organization_id = $1 AND node_id = $6 AND kind = 'channels'), wallet_id,
+  SELECT $1, (SELECT id FROM accounts WHERE organization_id = $1 AND node_id = $6 AND kind = 'channels' AND currency = 'btc'), wallet_id,
     'btc', 1000, 'credited', id, at + interval '1 second' FROM made
+), counts_made AS (
+  INSERT INTO payment_count_changes (organization_id, environment_id, line_of_credit_id, wallet_id, direction, kind,
+    currency, status, slot, count, oldest, newest)
+  SELECT $1, $2, $3, wallet_id, 'receive', 'bolt11', 'btc', 'completed', date_bin('10 seconds', at, 'epoch'), count(*),
+    min(at), max(at) FROM made GROUP BY wallet_id, date_bin('10 seconds', at, 'epoch')
 )
 UPDATE accounts a SET total = total + 1000 * c.credits
 FROM (SELECT wallet_id, count(*) AS credits FROM made GROUP BY wallet_id) c

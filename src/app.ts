@@ -46,7 +46,13 @@ declare module 'fastify' {
 }
 
 // Reads that the contract gives a 503 of their own.
-const PAYMENT_READS = new Set(['get_payments', 'get_payment', 'get_payment_history']);
+const PAYMENT_READS = new Set([
+  'get_payments',
+  'get_payment',
+  'get_payment_history',
+  'get_payment_summary',
+  'get_wallet_payment_summary',
+]);
 const RETRY_AFTER_SECONDS = 1;
 const MAX_IDEMPOTENCY_KEY = 255;
 // Statement timeout, transaction ended for sitting idle, lock not available in time.
@@ -241,7 +247,7 @@ function clientAddress(request: FastifyRequest, trusted: readonly string[]): str
 function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown): unknown {
   const nul = nulCharacterIn(raw);
   if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
-  const body = withoutNulls(raw);
+  const body = route.keeps_nulls ? raw : withoutNulls(raw);
   const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
   const own =
     isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;

@@ -1,6 +1,9 @@
 import { resolve } from 'node:path';
 import { parseKey } from './core/vault.ts';
+import { parseRate, type Rate } from './core/rate.ts';
 import { readNodesFile, type NodeEntry } from './lightning/nodes-file.ts';
+import { SOURCES } from './quotes/sources.ts';
+import { readSanctionsFile, type SanctionsList } from './lightning/sanctions.ts';
 
 /** Everything that can be set, read once at start. Nothing else reads the environment. */
 export interface Config {
@@ -30,7 +33,27 @@ export interface Config {
   };
   /** Real nodes, beside the sandbox. */
   nodes: readonly NodeEntry[];
+  /** Addresses that wallets with `ofac_compliant` do not pay; null: no list, so that no wallet can have the policy. */
+  sanctions: SanctionsList | null;
   confirmations: Readonly<Record<string, number>>;
+  /** How long a quote holds its rate. */
+  quote_seconds: number;
+  rates: {
+    /** Public sources of the price, by name and address. Asked only where there is a real node. */
+    sources: readonly { name: string; base_url: string }[];
+    /** Sources that must agree. */
+    quorum: number;
+    /** Where the sandbox's own rate walks, cents per bitcoin. */
+    sandbox_rate: Rate;
+    poll_ms: number;
+    timeout_ms: number;
+    /** An answer is some hundred bytes. */
+    body_bytes: number;
+    /** What a source said longer ago says nothing of now. */
+    max_age_ms: number;
+    /** Exchanges differ by a few tenths of a percent; who is two percent off is wrong. */
+    max_deviation_bps: number;
+  };
   /** The contract's bound of a body. */
   body_limit_bytes: number;
   /** Commands per transaction: beyond a few hundred, larger batches only add latency. */
@@ -50,6 +73,8 @@ export interface Config {
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const MAX_CONFIRMATIONS = 100;
+/** How often a source is asked before what it said is too old: public interfaces allow a few requests a second. */
+const ASKED_PER_AGE = 6;
 
 /** Thrown with every fault of the environment at once. */
 export class ConfigError extends Error {}
@@ -97,9 +122,24 @@ export function loadConfig(environment: Environment): Config {
     if (given !== null && given !== 'true' && given !== 'false') faults.push(`${name} must be true or false`);
     return given === null ? fallback : given === 'true';
   };
+  const sources = list('COULOMB_RATE_SOURCES').map((entry) => {
+    const [name = '', base_url] = entry.split(/=(.*)/s);
+    const known = SOURCES[name];
+    if (!known)
+      faults.push(`COULOMB_RATE_SOURCES: no source ${name}; there are ${Object.keys(SOURCES).join(', ')}`);
+    if (base_url !== undefined && !URL.canParse(base_url))
+      faults.push(`COULOMB_RATE_SOURCES: ${name} has no URL`);
+    return { name, base_url: base_url ?? known?.base_url ?? '' };
+  });
+  const all = Object.entries(SOURCES).map(([name, { base_url }]) => ({ name, base_url }));
+  const rate_sources = sources.length > 0 ? sources : all;
+  const max_age_ms = number('COULOMB_RATE_MAX_AGE_SECONDS', 60, 6, 3600) * 1000;
+  const sandbox_rate = parseRate(text('COULOMB_SANDBOX_RATE') ?? '6500000e0');
+  if (!sandbox_rate) faults.push('COULOMB_SANDBOX_RATE must be <coefficient>e<scale>, cents per bitcoin');
   const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
   if (!LEVELS.includes(log_level)) faults.push(`COULOMB_LOG_LEVEL must be one of ${LEVELS.join(', ')}`);
   const nodes_file = text('COULOMB_NODES_FILE');
+  const sanctions_file = text('COULOMB_SANCTIONS_FILE');
   const config: Config = {
     host: text('COULOMB_HOST') ?? '127.0.0.1',
     port: number('COULOMB_PORT', 3300, 0, 65_535),
@@ -119,10 +159,22 @@ export function loadConfig(environment: Environment): Config {
       max_streams: number('COULOMB_MAX_STREAMS', 5000, 1, 100_000),
     },
     nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
+    sanctions: sanctions_file === null ? null : readSanctionsFile(sanctions_file, faults),
     confirmations: {
       mainnet: number('COULOMB_CONFIRMATIONS_MAINNET', 3, 1, MAX_CONFIRMATIONS),
       testnet: number('COULOMB_CONFIRMATIONS_TESTNET', 1, 1, MAX_CONFIRMATIONS),
       mutinynet: number('COULOMB_CONFIRMATIONS_MUTINYNET', 1, 1, MAX_CONFIRMATIONS),
+    },
+    quote_seconds: number('COULOMB_QUOTE_SECONDS', 300, 1, 86_400),
+    rates: {
+      sources: rate_sources,
+      quorum: number('COULOMB_RATE_QUORUM', Math.min(2, rate_sources.length), 1, rate_sources.length),
+      sandbox_rate: sandbox_rate ?? { coefficient: 1n, scale: 0 },
+      poll_ms: max_age_ms / ASKED_PER_AGE,
+      timeout_ms: 3000,
+      body_bytes: 65_536,
+      max_age_ms,
+      max_deviation_bps: 200,
     },
     body_limit_bytes: 1_048_576,
     max_batch: 256,

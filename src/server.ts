@@ -2,12 +2,13 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
+import { addGauges, addRateGauges } from './gauges.ts';
 import { createAlarm } from './core/alarm.ts';
 import { createAuthenticator } from './core/auth.ts';
-import { systemClock, type Clock } from './core/clock.ts';
+import { systemClock, timeText, within, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
 import { createIdempotency } from './core/idempotency.ts';
-import { createMetrics, type Metrics } from './core/metrics.ts';
+import { createMetrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
 import { stringifyJson } from './core/json.ts';
@@ -19,10 +20,16 @@ import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
 import { createNodeBooks } from './nodes/books.ts';
 import { lastChains } from './nodes/store.ts';
-import { createPayments, type PaymentEngine } from './payments/payments.ts';
+import { foldCounts } from './payments/fold.ts';
+import { createPayments } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
 import type { Payment } from './payments/types.ts';
 import { paymentView } from './payments/view.ts';
+import { policyRoutes } from './policies/routes.ts';
+import { sweepMinutes } from './policies/usage.ts';
+import { createRates } from './quotes/rates.ts';
+import { quoteRoutes } from './quotes/routes.ts';
+import { sweepQuotes } from './quotes/store.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 import { systemResolve, type Resolve } from './webhooks/target.ts';
@@ -40,8 +47,11 @@ const DATABASE_WAIT_MS = 30_000;
 const DATABASE_PAUSE_MS = 500;
 const SWEEP_MS = 60_000;
 const STATISTICS_MS = 2000;
+// What is not folded is added by every summary: some thousand rows at full load.
+const FOLD_MS = 2000;
+// Another server may be counting many millions.
+const COUNTING_MS = 600_000;
 const BOOKS_MS = 10_000;
-const READY_TIMEOUT_MS = 2000;
 
 /** Opens the pool; waits a while for a database that is not up yet. */
 async function openAndMigrate(config: Config, url: string, log: Logger): Promise<Database> {
@@ -78,18 +88,22 @@ export async function startServer(
       throw error;
     },
   );
+  // Counts that there are payments of already: after an upgrade, or a restore.
+  await foldCounts(db, COUNTING_MS);
   const metrics = createMetrics();
   const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
   const real = await openRealNodes(config, db, log);
   const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
   const alarm = createAlarm({ db, log }, Object.values(CHANNELS));
+  const rates = createRates({ clock, log, config: config.rates });
   const payments = createPayments({
     db,
     clock,
     log,
     nodes,
     config,
+    currentRate: (scope) => rates.current(db, scope),
     onNode: books.book,
     onEvents: (last) => alarm.ring(CHANNELS.events, last),
   });
@@ -123,29 +137,46 @@ export async function startServer(
         clock,
         nodes,
         payments,
+        sanctions: config.sanctions,
         cursor_secret,
         max_batch,
         max_queue,
       }),
+      ...policyRoutes({ db, clock, has_sanctions_list: config.sanctions !== null }),
       ...creditRoutes({ db }),
+      ...quoteRoutes({
+        db,
+        clock,
+        rates,
+        isSandbox: (node_id) => nodes.get(node_id)?.sandbox ?? false,
+        quote_seconds: config.quote_seconds,
+        max_batch,
+        max_queue,
+      }),
       ...sandboxRoutes({ sandbox }),
       ...webhooks.routes,
     ],
     notReady: () => notReady(db, nodes),
   });
   addGauges(metrics, db, nodes, payments, books);
+  addRateGauges(metrics, clock, rates);
   const timers = [
     every(SWEEP_MS, log, async () => {
       await idempotency.sweep();
+      await sweepMinutes(db, clock);
+      await sweepUnusedQuotes(db, clock);
       await rollUp(db);
       await webhooks.sweep();
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),
+    every(FOLD_MS, log, () => foldCounts(db, 0)),
     every(BOOKS_MS, log, () =>
       Promise.all([...nodes.values()].filter((node) => node.reachable()).map(books.book)),
     ),
   ];
   await authenticator.start();
+  // The sandbox has a rate of its own.
+  if (real.length > 0) rates.start();
   await payments.start();
   await alarm.start();
   await webhooks.start();
@@ -162,6 +193,7 @@ export async function startServer(
       await payments.stop();
       await webhooks.stop();
       await alarm.stop();
+      await rates.stop();
       for (const node of nodes.values()) await node.stop();
       await authenticator.stop();
       await db.close();
@@ -170,6 +202,14 @@ export async function startServer(
 }
 
 const PROBE_MS = 5000;
+/** A quote that nobody used is of interest for a while: who asks why a payment was refused still finds it. */
+const UNUSED_QUOTE_MS = 30 * 24 * 3_600_000;
+const SWEEP_STEP = 1000;
+
+async function sweepUnusedQuotes(db: Database, clock: Clock): Promise<void> {
+  const before = timeText(clock.now() - UNUSED_QUOTE_MS);
+  while ((await sweepQuotes(db, before, SWEEP_STEP)) === SWEEP_STEP);
+}
 
 /**
  * Opens the registered nodes. One that answers and cannot be used is a fault of the configuration, told with all
@@ -239,14 +279,6 @@ function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   };
 }
 
-async function within<T>(work: Promise<T>, timeout_ms = READY_TIMEOUT_MS): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), timeout_ms);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
-}
-
 async function notReady(
   db: Database,
   nodes: ReadonlyMap<string, LightningNode>,
@@ -265,72 +297,4 @@ async function notReady(
   });
   await Promise.all([...nodes.values()].map((node) => check(`node ${node.id}`, () => node.ping())));
   return missing;
-}
-
-function addGauges(
-  metrics: Metrics,
-  db: Database,
-  nodes: ReadonlyMap<string, LightningNode>,
-  payments: PaymentEngine,
-  books: ReturnType<typeof createNodeBooks>,
-): void {
-  metrics.gauge('coulomb_queue_depth', 'Commands that wait for their batch', [], () =>
-    Promise.resolve([[{}, payments.queueDepth()]]),
-  );
-  metrics.gauge('coulomb_database_connections', 'Connections of the pool', ['state'], () => {
-    const { total, idle, waiting } = db.stats();
-    return Promise.resolve([
-      [{ state: 'open' }, total],
-      [{ state: 'idle' }, idle],
-      [{ state: 'waited_for' }, waiting],
-    ]);
-  });
-  metrics.gauge(
-    'coulomb_payments_in_flight',
-    'Payments that somebody still has to move, by state',
-    ['state'],
-    async () => {
-      const rows = await db.query<{ state: string; count: bigint }>(
-        `SELECT p.state, count(*) AS count FROM jobs j
-       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
-         AND p.id = j.payment_id
-       GROUP BY p.state`,
-      );
-      return rows.map(({ state, count }) => [{ state }, Number(count)]);
-    },
-  );
-  metrics.gauge(
-    'coulomb_oldest_send_in_flight_seconds',
-    'Age of the oldest send that has not ended',
-    [],
-    async () => {
-      const [row] = await db.query<{ age: number | null }>(
-        `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM jobs j
-       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
-         AND p.id = j.payment_id
-       WHERE j.kind IN ('dispatch', 'internal', 'track', 'chain')`,
-      );
-      return [[{}, row?.age ?? 0]];
-    },
-  );
-  metrics.gauge(
-    'coulomb_node_drift_msats',
-    'Worth of a node minus the ledger; 0 when nothing moves',
-    ['node'],
-    async () => {
-      const drifts = await Promise.all(
-        [...nodes.values()].map(async (node): Promise<[Record<string, string>, number][]> => {
-          // A node that is away has no worth to compare; the gauge below says so.
-          if (!node.reachable()) return [];
-          await within(books.book(node));
-          const { drift_msats } = await within(books.compare(node));
-          return [[{ node: node.id }, Number(drift_msats)]];
-        }),
-      );
-      return drifts.flat();
-    },
-  );
-  metrics.gauge('coulomb_node_reachable', '1 while a connection to the node stands', ['node'], () =>
-    Promise.resolve([...nodes.values()].map((node) => [{ node: node.id }, node.reachable() ? 1 : 0])),
-  );
 }

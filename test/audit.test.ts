@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { auditOn } from '../src/ledger/audit.ts';
 import { rollUp } from '../src/ledger/rollup.ts';
+import { foldCounts } from '../src/payments/fold.ts';
 import { actor } from './actor.ts';
+import { dollars } from './dollars.ts';
 import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { cases, HISTORY, ids, TOTAL_OF_TRANSFERS } from './audit-cases.ts';
+import { checkSend } from './tenant.ts';
 
 let server: TestServer;
-const ids = { wallet: '', line: '', sent: '', failed: '', stuck: '', received: '', open: '' };
 
 before(async () => {
   server = await startTestServer();
@@ -16,6 +18,9 @@ before(async () => {
   ids.wallet = server.credentials.wallet_id;
   ids.line = server.credentials.line_of_credit_id;
   await me.fund(1_000_000);
+  const path = `/organizations/${server.credentials.organization_id}/wallets/${ids.wallet}/policies`;
+  const policies = { send_volume_limit_sats: 2n ** 64n - 1n, max_payment_size_sats: 5000 };
+  assert.equal((await server.client.request('PATCH', path, { body: policies })).status, 202);
   const invoice = (fields: object) => me.outsideInvoice({ amount_msats: 10_000, ...fields });
   ids.sent = (await me.send({ payment_request: (await invoice({ fee_msats: 5 })).payment_request })).id;
   ids.failed = (await me.send({ payment_request: (await invoice({ behavior: 'fail' })).payment_request })).id;
@@ -26,7 +31,18 @@ before(async () => {
   await me.send({ payment_request: inside.data.payment_request });
   ids.received = inside.id;
   ids.open = (await me.receive()).id;
+  ids.check = await checkSend(server, me.sendBody({ payment_request: (await invoice({})).payment_request }));
+  // Dollars, and some bitcoin that is worth less than a cent.
+  const my = dollars(server, me);
+  await my.setRate('1000e0');
+  await my.fund(500);
+  ids.dollars = (await my.pay(300_000_000, await invoice({ amount_msats: 300_000_000 }))).id;
+  const part = await my.receive(2, { payment_kind: 'onchain' });
+  await me.sandbox('payments', { address: part.data.address, amount_msats: 60_000_000 });
+  await me.sandbox('blocks', { count: 1 });
+  await me.until(part.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
   await rollUp(server.db);
+  await foldCounts(server.db, 5000);
 });
 after(() => server.stop());
 
@@ -60,227 +76,6 @@ const run =
   async (sql: Sql): Promise<void> => {
     for (const statement of statements) await sql.query(statement);
   };
-const without = (table: string, constraint: string): string =>
-  `ALTER TABLE ${table} DROP CONSTRAINT ${constraint}`;
-const FLOOR = without('accounts', 'wallet_floor');
-
-const TOTAL_OF_TRANSFERS = "a wallet's total is the sum of its transfers";
-const TOTAL_OF_EVENTS = "a wallet's total is the sum of its ledger events";
-const ONE_CURRENCY = 'transfers move within one organization and currency';
-const FLOORS = 'no wallet is below its floor, no other account carries a balance';
-const HELD = 'what a wallet has on hold is the sum of its holds';
-const HOLD_LIFE = 'every hold was held once, ended at most once, and never captured beyond what was held';
-const HOLD_OWNER =
-  'every hold belongs to a send in flight or a frozen receive, and every send in flight has its own';
-const ALLOCATED = 'what a line of credit allocated is the sum of the limits of its live wallets';
-const AGREE = 'a wallet, its account and its line agree';
-const ROLLUPS = 'rollups are the sum of the transfers before their horizon';
-const HISTORY = 'a history has no gaps and tells one of the stories that lead to the state, with one end';
-const CREDITED = 'a receive was credited what its ledger events say, and is completed when that is enough';
-const CAPTURED = 'a send was captured once if it completed, never otherwise, and within its fee cap';
-const RECEIPTS = 'every credit has its receipt, and every one from outside a key that nothing else has';
-const ONE_HASH = 'a payment hash is in flight or settled for one send only';
-const JOBS = 'every payment under way has a job, and no other has';
-
-const cases: [what: string, expected: string, statements: () => string[]][] = [
-  [
-    'a balance raised by hand',
-    TOTAL_OF_TRANSFERS,
-    () => [`UPDATE accounts SET total = total + 1 WHERE id = '${ids.wallet}'`],
-  ],
-  [
-    'a transfer deleted',
-    TOTAL_OF_TRANSFERS,
-    () => ['DELETE FROM transfers WHERE seq = (SELECT min(seq) FROM transfers)'],
-  ],
-  ['an event deleted', TOTAL_OF_EVENTS, () => [`DELETE FROM ledger_events WHERE type = 'credited'`]],
-  [
-    'an event changed',
-    TOTAL_OF_EVENTS,
-    () => [`UPDATE ledger_events SET amount = amount + 1 WHERE payment_id = '${ids.received}'`],
-  ],
-  [
-    'a transfer to an account of another currency',
-    ONE_CURRENCY,
-    () => [`UPDATE transfers SET currency = 'usd' WHERE payment_id = '${ids.sent}'`],
-  ],
-  [
-    'a transfer to an account that does not exist',
-    ONE_CURRENCY,
-    () => [`UPDATE transfers SET to_account = '${randomUUID()}'`],
-  ],
-  [
-    'a wallet below its floor',
-    FLOORS,
-    () => [FLOOR, `UPDATE accounts SET held = total + "limit" + 1 WHERE id = '${ids.wallet}'`],
-  ],
-  [
-    'a balance on an account that carries none',
-    FLOORS,
-    () => [
-      without('accounts', 'unlocked_accounts_carry_no_balance'),
-      `UPDATE accounts SET total = 1 WHERE kind = 'loss'`,
-    ],
-  ],
-  [
-    'more on hold than the holds',
-    HELD,
-    () => [`UPDATE accounts SET held = held + 1 WHERE id = '${ids.wallet}'`],
-  ],
-  ['a hold deleted', HELD, () => ['DELETE FROM holds']],
-  [
-    'a hold that was never held',
-    HOLD_LIFE,
-    () => [`DELETE FROM ledger_events WHERE payment_id = '${ids.stuck}'`],
-  ],
-  ['a hold that was released and is still open', HOLD_LIFE, () => [repeat('held', ids.stuck, 'released')]],
-  ['a hold that was captured twice', HOLD_LIFE, () => [repeat('captured', ids.sent, 'captured')]],
-  [
-    'a capture beyond the hold',
-    HOLD_LIFE,
-    () => [`UPDATE ledger_events SET amount = 1 WHERE type = 'held' AND payment_id = '${ids.sent}'`],
-  ],
-  [
-    'a hold of a send that ended',
-    HOLD_OWNER,
-    () => [`UPDATE payments SET state = 'failed' WHERE id = '${ids.stuck}'`],
-  ],
-  [
-    'a send in flight without a hold',
-    HOLD_OWNER,
-    () => [`UPDATE payments SET state = 'dispatched' WHERE id = '${ids.failed}'`],
-  ],
-  [
-    'a hold of another amount than its send asks',
-    HOLD_OWNER,
-    () => [`UPDATE payments SET max_fee = max_fee + 1 WHERE id = '${ids.stuck}'`],
-  ],
-  [
-    'a line that allocated more than its wallets have',
-    ALLOCATED,
-    () => [`UPDATE lines_of_credit SET allocated_limit = allocated_limit + 1 WHERE id = '${ids.line}'`],
-  ],
-  [
-    'a deleted wallet that kept its share',
-    ALLOCATED,
-    () => ['UPDATE accounts SET deleted_at = now() WHERE "limit" = 500'],
-  ],
-  [
-    'a line disabled without its wallets',
-    AGREE,
-    () => [`UPDATE lines_of_credit SET disabled_at = now() WHERE id = '${ids.line}'`],
-  ],
-  [
-    'a wallet moved to another network',
-    AGREE,
-    () => [`UPDATE wallets SET network = 'mainnet' WHERE id = '${ids.wallet}'`],
-  ],
-  ['a rollup that is off by one', ROLLUPS, () => ['UPDATE account_rollups SET balance = balance + 1']],
-  ['a rollup of entries that are gone', ROLLUPS, () => ['DELETE FROM transfers']],
-  [
-    'a gap in a history',
-    HISTORY,
-    () => [`DELETE FROM payment_history WHERE payment_id = '${ids.sent}' AND position = 2`],
-  ],
-  [
-    'a history cut short',
-    HISTORY,
-    () => [`UPDATE payments SET last_position = last_position + 1 WHERE id = '${ids.sent}'`],
-  ],
-  [
-    'a payment without a history',
-    HISTORY,
-    () => [`DELETE FROM payment_history WHERE payment_id = '${ids.open}'`],
-  ],
-  ['a history without a payment', HISTORY, () => [`DELETE FROM payments WHERE id = '${ids.failed}'`]],
-  [
-    'a settled send that turned failed',
-    HISTORY,
-    () => [`UPDATE payments SET state = 'failed' WHERE id = '${ids.sent}'`],
-  ],
-  [
-    'a payment that ended twice',
-    HISTORY,
-    () => [
-      `INSERT INTO payment_history SELECT organization_id, environment_id, payment_id, position + 1, 'failed', 'x', at
-       FROM payment_history WHERE payment_id = '${ids.sent}' AND event_type = 'completed'`,
-      `UPDATE payments SET last_position = last_position + 1 WHERE id = '${ids.sent}'`,
-    ],
-  ],
-  [
-    'a state that nobody declared',
-    HISTORY,
-    () => [`UPDATE payments SET state = 'odd' WHERE id = '${ids.failed}'`],
-  ],
-  ['a receive credited twice', CREDITED, () => [repeat('credited', ids.received, 'credited')]],
-  [
-    'a receive completed below what was asked',
-    CREDITED,
-    () => [`UPDATE payments SET amount = amount + 1 WHERE id = '${ids.received}'`],
-  ],
-  [
-    'a completed send that was not captured',
-    CAPTURED,
-    () => [`DELETE FROM ledger_events WHERE type = 'captured' AND payment_id = '${ids.sent}'`],
-  ],
-  [
-    'a failed send that was captured',
-    CAPTURED,
-    () => [`UPDATE ledger_events SET type = 'captured' WHERE type = 'released'`],
-  ],
-  ['a fee above the cap', CAPTURED, () => [`UPDATE payments SET max_fee = 1 WHERE id = '${ids.sent}'`]],
-  [
-    'a negative fee',
-    CAPTURED,
-    () => [
-      without('payments', 'payments_network_fee_check'),
-      `UPDATE payments SET network_fee = -5 WHERE id = '${ids.sent}'`,
-    ],
-  ],
-  [
-    'a credit without a receipt',
-    RECEIPTS,
-    () => [`UPDATE payments SET receipts = '[]' WHERE id = '${ids.received}'`],
-  ],
-  [
-    'a receipt without a credit',
-    RECEIPTS,
-    () => [`UPDATE ledger_events SET event_id = gen_random_uuid() WHERE type = 'credited'`],
-  ],
-  [
-    'a credit from outside without its key',
-    RECEIPTS,
-    () => [`DELETE FROM payment_keys WHERE kind = 'credit'`],
-  ],
-  [
-    'a hash that another payment claims',
-    ONE_HASH,
-    () => [`UPDATE payment_keys SET payment_id = '${randomUUID()}' WHERE kind = 'send'`],
-  ],
-  [
-    'a failed send that kept its hash',
-    ONE_HASH,
-    () => [`UPDATE payments SET state = 'failed' WHERE id = '${ids.sent}'`],
-  ],
-  [
-    'a payment under way that nobody moves',
-    JOBS,
-    () => [`DELETE FROM jobs WHERE payment_id = '${ids.stuck}'`],
-  ],
-  [
-    'a job of a payment that ended',
-    JOBS,
-    () => [`UPDATE jobs SET payment_id = '${ids.sent}' WHERE payment_id = '${ids.open}'`],
-  ],
-];
-
-/** Writes an event of a payment's ledger once more, perhaps as another type. */
-function repeat(type: string, payment_id: string, as: string): string {
-  return `INSERT INTO ledger_events (organization_id, wallet_id, effective_time, type, event_id, payment_id, currency, amount)
-    SELECT organization_id, wallet_id, effective_time, '${as}', event_id, payment_id, currency, amount
-    FROM ledger_events WHERE type = '${type}' AND payment_id = '${payment_id}'`;
-}
-
 for (const [what, expected, statements] of cases) {
   test(`the audit notices ${what}`, async () => {
     const failed = await noticed(run(...statements()));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
+import { parseCommand, UsageError } from '../src/admin/commands.ts';
 import { changeLine, createLine, lockLine } from '../src/credit/store.ts';
 import { actor } from './actor.ts';
 import type { Client } from './client.ts';
@@ -94,19 +95,21 @@ test('a line reads as the contract has it', async () => {
 });
 
 test('summaries show the active lines of the own environment, newest first, by network and environment', async () => {
-  const { list, addLine, organization_id, environment_id, line_of_credit_id, update } = await newcomer();
+  const { list, addLine, organization_id, environment_id, line_of_credit_id, update, usd } = await newcomer();
+  // Made in one transaction, so that their ids decide.
+  const first = [line_of_credit_id, usd?.line_of_credit_id ?? ''].sort().reverse();
   const testnet = await addLine({ network: 'testnet' });
   await addLine({ environment_id: await newEnvironment(server.db, organization_id) });
-  assert.deepEqual(await list(), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(), [testnet, ...first]);
   assert.deepEqual(await list('?network=testnet3'), [testnet]);
   assert.deepEqual(await list('?network=mainnet'), []);
-  assert.deepEqual(await list(`?environment_ids=${environment_id}`), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(`?environment_ids=${environment_id}`), [testnet, ...first]);
   const both = `environment_ids[]=${randomUUID()}&environment_ids[]=${environment_id.toUpperCase()}`;
-  assert.deepEqual(await list(`?${both}`), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(`?${both}`), [testnet, ...first]);
   assert.deepEqual(await list(`?environment_ids=${randomUUID()}`), []);
   assert.equal((await update({ disable: true }, testnet)).status, 202);
-  assert.deepEqual(await list(), [line_of_credit_id]);
-  assert.deepEqual(await list('?include_disabled=true'), [testnet, line_of_credit_id]);
+  assert.deepEqual(await list(), first);
+  assert.deepEqual(await list('?include_disabled=true'), [testnet, ...first]);
 });
 
 test('a line on testnet reads back with the network of answers', async () => {
@@ -231,4 +234,80 @@ test('permissions: reading needs BILLING or READ, changing needs WRITE', async (
   assert.deepEqual(await statuses('READ'), [200, 200, 403]);
   assert.deepEqual(await statuses('RECEIVE'), [403, 403, 403]);
   assert.deepEqual(await statuses('WRITE'), [200, 200, 202]);
+});
+
+/** Runs a command of the operator on the test's database. */
+const operator = (...argv: string[]) =>
+  parseCommand(argv).run({
+    db: server.db,
+    base_url: server.base_url,
+    nodes: [],
+    compareNodes: () => Promise.resolve([]),
+  });
+
+describe("fees of a line, by the operator's commands", () => {
+  const feesOf = async (id: string) => {
+    const [row] = await server.db.query(
+      'SELECT line_send_bps, line_receive_bps FROM accounts WHERE id = $1',
+      [id],
+    );
+    return row;
+  };
+  test('reach its wallets at once, and those that are made later', async () => {
+    const { line_of_credit_id, wallet_id, me } = await newcomer();
+    assert.deepEqual(await feesOf(wallet_id), { line_send_bps: 0, line_receive_bps: 0 });
+    await operator('lines', 'update', line_of_credit_id, '--send-bps', '150', '--spread-bps', '20');
+    assert.deepEqual(await feesOf(wallet_id), { line_send_bps: 150, line_receive_bps: 0 });
+    await operator('lines', 'update', line_of_credit_id, '--receive-bps', '10000');
+    const later = await me.newWallet();
+    for (const id of [wallet_id, later])
+      assert.deepEqual(await feesOf(id), { line_send_bps: 150, line_receive_bps: 10_000 });
+    await operator('lines', 'update', line_of_credit_id, '--disable');
+    assert.deepEqual(await feesOf(later), { line_send_bps: 150, line_receive_bps: 10_000 });
+    const [line] = await server.db.query(
+      'SELECT send_bps, receive_bps, spread_bps FROM lines_of_credit WHERE id = $1',
+      [line_of_credit_id],
+    );
+    assert.deepEqual(line, { send_bps: 150, receive_bps: 10_000, spread_bps: 20 });
+    const trail = await server.db.query<{ detail: Record<string, unknown> }>(
+      `SELECT detail FROM audit_log WHERE action = 'lines update' AND detail->>'line_id' = $1 ORDER BY id`,
+      [line_of_credit_id],
+    );
+    const changes = trail.map(({ detail: { line_id: _line, ...change } }) => change);
+    assert.deepEqual(changes, [
+      { send_bps: 150, spread_bps: 20 },
+      { receive_bps: 10_000 },
+      { disabled: true },
+    ]);
+  });
+  test('are given at its creation, in dollars too', async () => {
+    const tenant = await newcomer();
+    const scope = `--organization ${tenant.organization_id} --environment ${tenant.environment_id}`;
+    const terms = '--network mutinynet --currency usd --limit 5000 --receive-bps 25';
+    const { value } = await operator(...`lines create ${scope} ${terms}`.split(' '));
+    const { id } = value as { id: string };
+    const usd = { ...server, client: tenant.client, credentials: { ...tenant, line_of_credit_id: id } };
+    const wallet = await actor(usd).newWallet(700);
+    assert.deepEqual(await feesOf(wallet), { line_send_bps: 0, line_receive_bps: 25 });
+    const { body } = await tenant.client.request('GET', `${tenant.lines}/${id}/summary`);
+    const { currency, allocated_limit } = body as { currency: string; allocated_limit: number };
+    assert.deepEqual([currency, allocated_limit], ['usd', 700]);
+  });
+  test('out of range, or nothing at all, is a usage error that changes nothing', async () => {
+    const { line_of_credit_id, wallet_id } = await newcomer();
+    for (const flags of [
+      ['--send-bps', '10001'],
+      ['--receive-bps', '-1'],
+      ['--receive-bps', '1.5'],
+      ['--spread-bps', '5001'],
+      [],
+    ]) {
+      await assert.rejects(
+        async () => operator('lines', 'update', line_of_credit_id, ...flags),
+        UsageError,
+        flags.join(' '),
+      );
+    }
+    assert.deepEqual(await feesOf(wallet_id), { line_send_bps: 0, line_receive_bps: 0 });
+  });
 });

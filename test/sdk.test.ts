@@ -121,6 +121,56 @@ test('the official client receives, sends on three rails and reads an exact ledg
   assert.equal(history.events.at(-1)?.event_type, 'completed');
 });
 
+test('the official client quotes, receives $10.00 exactly and pays a bitcoin invoice from dollars', async () => {
+  const { organization_id, environment_id } = scope();
+  const { usd, network } = server.credentials;
+  assert.ok(usd);
+  const base = `/organizations/${organization_id}/environments/${environment_id}`;
+  const http = server.sdk.getHttpClient();
+  await http.put(`${base}/sandbox/rate`, { rate: '6500000e0' });
+  // The client has no operation for quotes; its transport has.
+  const quote = async (amount: object, to: string): Promise<string> => {
+    const id = randomUUID();
+    const { line_of_credit_id } = usd;
+    await http.post(`${base}/quotes`, { id, line_of_credit_id, network, amount, to });
+    const { data } = await http.get<{ quote: object | null; error: object | null }>(`${base}/quotes/${id}`);
+    assert.ok(data.quote && data.error === null);
+    return id;
+  };
+  interface Exchanged {
+    status: string;
+    exchanges: { from_amount: object; to_amount: object }[];
+  }
+  const { wallet_id } = usd;
+  const cents = { currency: 'usd', amount: 1000 };
+  const asked = { wallet_id, amount: cents, payment_kind: 'bolt11', quote_id: await quote(cents, 'btc') };
+  const receive = await server.sdk.createPaymentRequest({ ...scope(), payment: asked as never }, FAST);
+  await me.sandbox('payments', {
+    payment_request: (receive.data as { payment_request: string }).payment_request,
+  });
+  await me.ended(receive.id ?? '');
+  const received = await server.sdk.getPayment({ ...scope(), payment_id: receive.id ?? '' });
+  assert.deepEqual((received as unknown as Exchanged).exchanges[0]?.from_amount, { ...cents, unit: 'cents' });
+  assert.deepEqual(await me.balance(wallet_id), { available: 1000, total: 1000, holds: 0 });
+  const msats = { currency: 'btc', amount: 1_500_000 };
+  const { payment_request } = await me.outsideInvoice({ amount_msats: msats.amount });
+  const sending = {
+    wallet_id,
+    currency: 'usd',
+    type: 'bolt11',
+    data: { payment_request, amount: msats },
+    quote_id: await quote(msats, 'usd'),
+  };
+  const sent = await server.sdk.sendPayment({ ...scope(), payment: sending as never }, FAST);
+  assert.equal(sent.status, 'completed');
+  assert.deepEqual((sent as unknown as Exchanged).exchanges[0]?.to_amount, {
+    currency: 'usd',
+    amount: 98,
+    unit: 'cents',
+  });
+  assert.equal((await me.balance(wallet_id)).total, 902);
+});
+
 test('the official client sees a refusal as an error with its status', async () => {
   const wrong = server.sdk.getPayment({ ...scope(), payment_id: randomUUID() });
   await assert.rejects(

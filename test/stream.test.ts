@@ -50,6 +50,8 @@ const ALL = ['receive.generated', 'receive.succeeded', 'receive.completed'];
 
 test('a stream gets its headers at once and tells what happens from then on', async () => {
   const before_it = await paid();
+  while ((await page(`?payment_id=${before_it}`)).items.length < 3)
+    await new Promise((done) => setTimeout(done, 10));
   const stream = await follow();
   assert.equal(stream.status, 200);
   assert.match(stream.headers['content-type'] ?? '', /^text\/event-stream/);

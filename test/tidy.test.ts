@@ -21,20 +21,25 @@ function importsOf(path: string): string[] {
   );
 }
 
-const SLICES = ['wallets', 'payments', 'credit', 'sandbox', 'nodes', 'webhooks'];
+const SLICES = ['wallets', 'payments', 'quotes', 'policies', 'credit', 'sandbox', 'nodes', 'webhooks'];
+/** The few arrows between slices: a payment uses up a quote and obeys its wallet's policies. */
+const NEIGHBOURS: Record<string, string[]> = { payments: ['quotes', 'policies'] };
 /** Which rooms each room may open; a room always may use itself. */
 const ARROWS: Record<string, string[]> = {
   core: [],
   ledger: ['core'],
   lightning: ['core'],
-  ...Object.fromEntries(SLICES.map((slice) => [slice, ['core', 'ledger', 'lightning']])),
+  ...Object.fromEntries(
+    SLICES.map((slice) => [slice, ['core', 'ledger', 'lightning', ...(NEIGHBOURS[slice] ?? [])]]),
+  ),
   // The operator's commands make and change what the slices store.
   admin: ['core', 'ledger', 'lightning', ...SLICES],
   'app.ts': ['core', 'operations.ts', 'openapi.ts'],
   'operations.ts': ['core', 'app.ts'],
   'openapi.ts': ['core'],
-  'config.ts': ['core', 'lightning'],
-  'server.ts': ['app.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
+  'config.ts': ['core', 'lightning', 'quotes'],
+  'gauges.ts': ['core', 'ledger', 'lightning', 'nodes', 'payments', 'quotes'],
+  'server.ts': ['app.ts', 'gauges.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
   'main.ts': ['server.ts', 'admin', 'config.ts', 'core'],
 };
 const roomOf = (path: string): string => path.split('/')[1] ?? '';

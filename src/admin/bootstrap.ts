@@ -1,4 +1,4 @@
-import type { Database } from '../core/db.ts';
+import type { Database, Sql } from '../core/db.ts';
 import { newId } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
 import { createLine } from '../credit/store.ts';
@@ -11,8 +11,8 @@ export interface BootstrapRequest {
   kind: 'staging' | 'production';
   /** As requests name it: mainnet, testnet3, mutinynet. */
   network: string;
-  currency: 'btc';
-  /** Of the line, msats. */
+  currency: 'btc' | 'usd';
+  /** Of the line, in base units of the currency. */
   limit: bigint;
   wallet_name: string;
   /** Where several nodes serve the network. */
@@ -27,10 +27,20 @@ export interface Credentials {
   line_of_credit_id: string;
   wallet_id: string;
   network: string;
+  /** On the sandbox a wallet of dollars stands beside the first one. */
+  usd?: WalletOnLine;
+}
+
+interface WalletOnLine {
+  line_of_credit_id: string;
+  wallet_id: string;
 }
 
 /** What every new organization has: all that this deployment serves. */
-const FEATURES = ['payments', 'onchain', 'bip21'];
+const FEATURES = ['payments', 'onchain', 'bip21', 'usd'];
+/** Of the dollars that the sandbox brings: $10,000. */
+const SANDBOX_USD_LIMIT_CENTS = 1_000_000n;
+
 /** A node that wallets can be given: the sandbox, or one that the operator registered. */
 export interface ServingNode {
   id: string;
@@ -58,6 +68,42 @@ export function nodeFor(
   throw new Error(`no ${id === undefined ? 'node' : `node ${id}`} serves ${network} for ${kind} here`);
 }
 
+interface NewWalletOnLine {
+  organization_id: string;
+  environment_id: string;
+  node_id: string;
+  /** As it is stored, and as requests name it. */
+  network: string;
+  requested_network: string;
+  currency: string;
+  limit: bigint;
+  name: string;
+}
+
+/** Makes a line of credit with a wallet on it that has no credit of its own. */
+async function openWallet(sql: Sql, wanted: NewWalletOnLine): Promise<WalletOnLine> {
+  const { organization_id, environment_id, node_id, network, currency, limit } = wanted;
+  const [line_of_credit_id, wallet_id] = [newId(), newId()];
+  const line = { organization_id, id: line_of_credit_id, environment_id, node_id, network, currency, limit };
+  await createLine(sql, line);
+  await insertWallet(
+    sql,
+    {
+      id: wallet_id,
+      organization_id,
+      environment_id,
+      line_of_credit_id,
+      name: wanted.name,
+      network: wanted.requested_network,
+      limit: 0n,
+      metadata: null,
+    },
+    { ...line, allocated_limit: 0n, disabled_at: null, send_bps: 0, receive_bps: 0 },
+    new Date().toISOString(),
+  );
+  return { line_of_credit_id, wallet_id };
+}
+
 /** Makes an organization with an environment, a line of credit, a wallet and an API key. */
 export async function bootstrap(
   db: Database,
@@ -65,13 +111,8 @@ export async function bootstrap(
   registered: readonly ServingNode[] = [],
 ): Promise<Credentials> {
   const { id: node_id, network } = nodeFor(registered, request.network, request.kind, request.node);
-  const [organization_id, environment_id, line_of_credit_id, wallet_id] = [
-    newId(),
-    newId(),
-    newId(),
-    newId(),
-  ];
-  const api_key = await db.transaction(async (sql) => {
+  const [organization_id, environment_id] = [newId(), newId()];
+  const made = await db.transaction(async (sql) => {
     await sql.query('INSERT INTO organizations (id, name, features) VALUES ($1, $2, $3)', [
       organization_id,
       request.organization,
@@ -82,50 +123,26 @@ export async function bootstrap(
       environment_id,
       request.kind,
     ]);
-    const line = {
-      organization_id,
-      id: line_of_credit_id,
-      environment_id,
-      node_id,
-      network,
-      currency: request.currency,
-      limit: request.limit,
-    };
-    await createLine(sql, line);
-    await insertWallet(
-      sql,
-      {
-        id: wallet_id,
-        organization_id,
-        environment_id,
-        line_of_credit_id,
-        name: request.wallet_name,
-        network: request.network,
-        limit: 0n,
-        metadata: null,
-      },
-      { ...line, allocated_limit: 0n, disabled_at: null },
-      new Date().toISOString(),
-    );
+    const { currency, limit, wallet_name: name, network: requested_network } = request;
+    const place = { organization_id, environment_id, node_id, network, requested_network };
+    const first = await openWallet(sql, { ...place, currency, limit, name });
+    const usd =
+      node_id === SANDBOX.id && currency === 'btc'
+        ? await openWallet(sql, {
+            ...place,
+            currency: 'usd',
+            limit: SANDBOX_USD_LIMIT_CENTS,
+            name: `${name} (USD)`,
+          })
+        : null;
     const permissions = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
-    const key = {
-      organization_id,
-      environment_id,
-      name: 'bootstrap',
-      permissions,
-      expires_at: null,
-      valid_ips: null,
-    };
-    const made = await createKey(sql, key);
-    await trail(sql, 'bootstrap', organization_id, {
-      ...request,
-      environment_id,
-      line_of_credit_id,
-      wallet_id,
-    });
-    return made.api_key;
+    const scope = { organization_id, environment_id };
+    const key = { ...scope, name: 'bootstrap', permissions, expires_at: null, valid_ips: null };
+    const { api_key } = await createKey(sql, key);
+    await trail(sql, 'bootstrap', organization_id, { ...request, environment_id, ...first, usd });
+    return { api_key, ...first, ...(usd ? { usd } : {}) };
   });
-  return { api_key, organization_id, environment_id, line_of_credit_id, wallet_id, network: request.network };
+  return { organization_id, environment_id, network: request.network, ...made };
 }
 
 /** The credentials as an environment file. */
@@ -138,5 +155,11 @@ export const credentialsFile = (base_url: string, made: Credentials): string =>
     `VOLTAGE_LINE_OF_CREDIT_ID=${made.line_of_credit_id}`,
     `VOLTAGE_WALLET_ID=${made.wallet_id}`,
     `VOLTAGE_NETWORK=${made.network}`,
+    ...(made.usd
+      ? [
+          `VOLTAGE_USD_LINE_OF_CREDIT_ID=${made.usd.line_of_credit_id}`,
+          `VOLTAGE_USD_WALLET_ID=${made.usd.wallet_id}`,
+        ]
+      : []),
     '',
   ].join('\n');

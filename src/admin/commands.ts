@@ -1,7 +1,9 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { Database } from '../core/db.ts';
 import { writeSecret } from '../core/embedded.ts';
+import type { LineRates } from '../credit/store.ts';
 import { runAudit } from '../ledger/audit.ts';
+import { positions } from '../ledger/rollup.ts';
 import { bootstrap, credentialsFile, type ServingNode } from './bootstrap.ts';
 import { createKey, listKeys, revokeKey } from './keys.ts';
 import { addLine, moveFunds, openAttention, resolveByOperator, setFeatures, updateLine } from './operator.ts';
@@ -56,12 +58,35 @@ function amount(context: Context, name: string, fallback?: bigint): bigint {
   return BigInt(given);
 }
 
+const RATES = { 'send-bps': text, 'receive-bps': text, 'spread-bps': text };
+const RATES_USAGE = '[--send-bps N] [--receive-bps N] [--spread-bps N]';
+const MAX_FEE_BPS = 10_000;
+const MAX_SPREAD_BPS = 5000;
+
+/** The rates that a command names, in basis points. */
+function rates(context: Context): Partial<LineRates> {
+  const read = (name: keyof typeof RATES, most: number): number | undefined => {
+    const given = optional(context, name);
+    if (given === null) return undefined;
+    if (!/^\d{1,5}$/.test(given) || Number(given) > most)
+      throw new UsageError(`--${name} must be a whole number of basis points from 0 to ${most}`);
+    return Number(given);
+  };
+  const [send_bps, receive_bps] = [read('send-bps', MAX_FEE_BPS), read('receive-bps', MAX_FEE_BPS)];
+  const spread_bps = read('spread-bps', MAX_SPREAD_BPS);
+  return {
+    ...(send_bps === undefined ? {} : { send_bps }),
+    ...(receive_bps === undefined ? {} : { receive_bps }),
+    ...(spread_bps === undefined ? {} : { spread_bps }),
+  };
+}
+
 const list = (value: string | null): string[] | null => value?.split(',').map((part) => part.trim()) ?? null;
 
 const COMMANDS: Record<string, Command> = {
   bootstrap: {
     usage:
-      'bootstrap --organization NAME --kind staging|production --network N --currency btc [--limit N] [--node ID] --out FILE',
+      'bootstrap --organization NAME --kind staging|production --network N --currency btc|usd [--limit N] [--node ID] --out FILE',
     options: {
       organization: text,
       kind: text,
@@ -75,14 +100,15 @@ const COMMANDS: Record<string, Command> = {
       const kind = required(context, 'kind');
       if (kind !== 'staging' && kind !== 'production')
         throw new UsageError('--kind must be staging or production');
-      if (required(context, 'currency') !== 'btc') throw new UsageError('--currency must be btc');
+      const currency = required(context, 'currency');
+      if (currency !== 'btc' && currency !== 'usd') throw new UsageError('--currency must be btc or usd');
       const out = required(context, 'out');
       const node = optional(context, 'node');
       const request = {
         organization: required(context, 'organization'),
         kind,
         network: required(context, 'network'),
-        currency: 'btc',
+        currency,
         limit: amount(context, 'limit', 0n),
         wallet_name: 'default',
         ...(node === null ? {} : { node }),
@@ -143,7 +169,7 @@ const COMMANDS: Record<string, Command> = {
     },
   },
   'lines create': {
-    usage: 'lines create --organization ID --environment ID --network N --currency btc --limit N [--node ID]',
+    usage: `lines create --organization ID --environment ID --network N --currency btc|usd --limit N [--node ID] ${RATES_USAGE}`,
     options: {
       organization: text,
       environment: text,
@@ -151,6 +177,7 @@ const COMMANDS: Record<string, Command> = {
       currency: text,
       limit: text,
       node: text,
+      ...RATES,
     },
     async run(context) {
       const node = optional(context, 'node');
@@ -161,23 +188,26 @@ const COMMANDS: Record<string, Command> = {
         currency: required(context, 'currency'),
         limit: amount(context, 'limit'),
         ...(node === null ? {} : { node }),
+        ...rates(context),
       };
       return { value: { id: await addLine(context.db, line, context.nodes) } };
     },
   },
   'lines update': {
-    usage: 'lines update ID [--limit N] [--disable | --enable]',
-    options: { limit: text, disable: flag, enable: flag },
+    usage: `lines update ID [--limit N] [--disable | --enable] ${RATES_USAGE}`,
+    options: { limit: text, disable: flag, enable: flag, ...RATES },
     async run(context) {
       const { values, positionals } = context;
       const [id = ''] = positionals;
       if (values['disable'] && values['enable']) throw new UsageError('--disable or --enable, not both');
       const disabled = values['disable'] ? true : values['enable'] ? false : undefined;
-      if (values['limit'] === undefined && disabled === undefined) throw new UsageError('nothing to change');
-      await updateLine(context.db, id, {
+      const change = {
         ...(values['limit'] === undefined ? {} : { limit: amount(context, 'limit') }),
         ...(disabled === undefined ? {} : { disabled }),
-      });
+        ...rates(context),
+      };
+      if (Object.keys(change).length === 0) throw new UsageError('nothing to change');
+      await updateLine(context.db, id, change);
       return { value: { updated: id } };
     },
   },
@@ -192,7 +222,13 @@ const COMMANDS: Record<string, Command> = {
         return { value: compared, failed: compared.some((node) => node['drift_msats'] !== 0n) };
       }
       const checks = await runAudit(db);
-      return { value: checks, failed: checks.some(({ ok }) => !ok) };
+      // Not a check: what the operator stands to win or lose by the rate, and has earned.
+      const stands = (await positions(db)).map(({ kind, currency, balance }) => ({
+        check: `position: ${kind} in ${currency}`,
+        ok: true,
+        balance,
+      }));
+      return { value: [...checks, ...stands], failed: checks.some(({ ok }) => !ok) };
     },
   },
   attention: { usage: 'attention', options: {}, run: async ({ db }) => ({ value: await openAttention(db) }) },

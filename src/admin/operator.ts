@@ -1,7 +1,7 @@
 import { createTimestamps, systemClock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { newId } from '../core/ids.ts';
-import { changeLine, createLine, lockLine, type LineChange } from '../credit/store.ts';
+import { changeLine, createLine, lockLine, type LineChange, type LineRates } from '../credit/store.ts';
 import { deposit, lockWallets, newPosting, post, withdraw } from '../ledger/ledger.ts';
 import { createWriter } from '../payments/writer.ts';
 import { resolvePayment, type Verdict } from '../payments/resolve.ts';
@@ -12,7 +12,7 @@ import { trail } from './trail.ts';
 
 const KNOWN_FEATURES = ['payments', 'onchain', 'bip21', 'treasury', 'swaps', 'assets', 'usd'];
 /** What the code serves: switching on anything else would be an empty promise. */
-const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21']);
+const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21', 'treasury', 'usd']);
 
 export type Switches = Record<string, boolean>;
 
@@ -42,7 +42,7 @@ export async function setFeatures(
   return features;
 }
 
-export interface NewOperatorLine {
+export interface NewOperatorLine extends Partial<LineRates> {
   organization_id: string;
   environment_id: string;
   network: string;
@@ -58,7 +58,7 @@ export async function addLine(
   line: NewOperatorLine,
   registered: readonly ServingNode[] = [],
 ): Promise<string> {
-  if (line.currency !== 'btc') throw new Error('lines are in btc');
+  if (!['btc', 'usd'].includes(line.currency)) throw new Error('lines are in btc or usd');
   const [environment] = await db.query<{ kind: 'staging' | 'production' }>(
     'SELECT kind FROM environments WHERE organization_id = $1 AND id = $2',
     [line.organization_id, line.environment_id],
@@ -74,7 +74,7 @@ export async function addLine(
   return id;
 }
 
-/** Changes a line's limit, disables or enables it. */
+/** Changes a line's limit, fees or spread, disables or enables it. */
 export async function updateLine(db: Database, line_id: string, change: LineChange): Promise<void> {
   await db.transaction(async (sql) => {
     const [row] = await sql.query<{ organization_id: string }>(

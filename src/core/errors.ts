@@ -28,6 +28,7 @@ const ERROR_STATUS = {
   line_of_credit_network_mismatch: 400,
   line_of_credit_cannot_allocate_wallet_limit: 400,
   wallet_not_empty: 400,
+  wallet_policies_not_found: 404,
   // lines of credit
   line_of_credit_not_found_in_organization: 404,
   no_updates_provided: 400,
@@ -35,6 +36,7 @@ const ERROR_STATUS = {
   // payments
   payment_exists: 409,
   payment_not_found: 404,
+  wallet_not_found: 404,
   invalid_payment: 400,
   invalid_amount: 400,
   invalid_max_fee: 400,
@@ -60,6 +62,12 @@ const ERROR_STATUS = {
   webhook_not_found: 404,
   webhook_delivery_not_found: 404,
   events_removed: 410,
+  // quotes
+  invalid_quote_request: 400,
+  mismatch_currency: 400,
+  mismatch_target_precision: 400,
+  quote_already_exists: 409,
+  quote_not_found: 404,
 } as const;
 
 export type ErrorType = keyof typeof ERROR_STATUS;

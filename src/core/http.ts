@@ -57,6 +57,8 @@ export interface Route<
   body?: B;
   /** A request without a body counts as `{}`. */
   body_optional?: boolean;
+  /** null says something of its own here, so it is not dropped before the check. */
+  keeps_nulls?: boolean;
   selectBody?: (raw_body: Record<string, unknown>) => TSchema;
   /** The contract's schema of the body, by name, where the document shows that and the check is coarser. */
   body_shown?: string;

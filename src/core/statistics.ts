@@ -12,7 +12,7 @@ export async function analyzeGrown(db: Database): Promise<string[]> {
   const grown = await db.query<{ name: string }>(
     `SELECT relname AS name FROM pg_class
      WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
-       AND pg_relation_size(oid) > 8192 * ${GROWTH} * greatest(relpages, 1)`,
+       AND pg_relation_size(oid) > 8192::bigint * ${GROWTH} * greatest(relpages, 1)`,
   );
   for (const { name } of grown) await db.query(`ANALYZE "${name}"`);
   return grown.map(({ name }) => name);

@@ -13,7 +13,12 @@ const NODE_ACCOUNT_KINDS = [
   'capital',
   'loss',
   'frozen',
+  'exchange',
+  'suspense',
 ] as const;
+
+/** What nodes move. */
+export const RAIL_CURRENCY = 'btc';
 
 export type NodeAccountKind = (typeof NODE_ACCOUNT_KINDS)[number];
 
@@ -47,13 +52,22 @@ export interface NodeAccounts {
   currency: string;
 }
 
-/** Makes the rows of an organization's accounts of a node; those that exist stay as they are. */
+/**
+ * Makes the rows of an organization's accounts of a node; those that exist stay as they are. Whatever the currency,
+ * a node moves bitcoin: its accounts in bitcoin are made in any case.
+ */
 export async function ensureNodeAccounts(sql: Sql, node: NodeAccounts): Promise<void> {
-  const rows = NODE_ACCOUNT_KINDS.map((kind) => ({
-    id: nodeAccountId(node.organization_id, node.node_id, kind, node.currency),
-    kind,
-    ...node,
-  }));
+  const { organization_id, node_id, network } = node;
+  const rows = [...new Set([RAIL_CURRENCY, node.currency])].flatMap((currency) =>
+    NODE_ACCOUNT_KINDS.map((kind) => ({
+      organization_id,
+      id: nodeAccountId(organization_id, node_id, kind, currency),
+      kind,
+      node_id,
+      network,
+      currency,
+    })),
+  );
   // In id order: two transactions that make the same rows wait for each other in one direction only.
   await sql.query(
     `INSERT INTO accounts (organization_id, id, kind, node_id, network, currency)
@@ -76,6 +90,9 @@ export interface NewWalletAccount {
   currency: string;
   /** How far below zero it may go, in base units of `currency`. */
   limit: bigint;
+  /** Its line's processing fees, in basis points. */
+  line_send_bps: number;
+  line_receive_bps: number;
   /** RFC 3339. */
   updated_at: string;
 }
@@ -84,10 +101,5 @@ export interface NewWalletAccount {
 export async function openWalletAccount(sql: Sql, account: NewWalletAccount): Promise<void> {
   const row = { ...account, kind: 'wallet', total: 0n, held: 0n, line_disabled: false };
   await insertRows(sql, 'accounts', [row]);
-  await ensureNodeAccounts(sql, {
-    organization_id: account.organization_id,
-    node_id: account.node_id,
-    network: account.network,
-    currency: account.currency,
-  });
+  await ensureNodeAccounts(sql, account);
 }

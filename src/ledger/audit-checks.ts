@@ -1,3 +1,6 @@
+import { COUNTS } from './audit-counts.ts';
+import { POLICIES } from './audit-policies.ts';
+
 /** A rule that must hold for every row of `subject`, which says so in a column `ok`. */
 export interface Check {
   name: string;
@@ -12,6 +15,15 @@ const movements = (where: string): string => `
     SELECT organization_id, to_account AS account_id, amount FROM transfers ${where}
     UNION ALL SELECT organization_id, from_account, -amount FROM transfers ${where}
   ) sides GROUP BY organization_id, account_id`;
+
+/**
+ * What msats that a payment sends cost its wallet: of dollars the quote's rate (cents per 10^11 msats), rounded up.
+ * Recomputed here from the stored rate alone.
+ */
+const inWalletCurrency = (msats: string): string => `CASE WHEN p.quote IS NULL THEN (${msats})::numeric ELSE (
+    SELECT div((${msats}) * coefficient + unit - 1, unit) FROM (
+      SELECT split_part(p.quote->>'rate', 'e', 1)::numeric AS coefficient,
+        ('1' || repeat('0', split_part(p.quote->>'rate', 'e', 2)::integer + 11))::numeric AS unit) rate) END`;
 
 const LEDGER: Check[] = [
   {
@@ -99,8 +111,8 @@ const LEDGER: Check[] = [
       ) h
       FULL JOIN (
         SELECT organization_id, environment_id, id, wallet_id, hold_id,
-          coalesce(amount, 0) + coalesce(max_fee, 0) + processing_fee AS asks
-        FROM payments WHERE direction = 'send' AND state IN (${IN_FLIGHT})
+          ${inWalletCurrency('coalesce(amount, 0) + coalesce(max_fee, 0) + processing_fee')} AS asks
+        FROM payments p WHERE direction = 'send' AND state IN (${IN_FLIGHT})
       ) p ON p.organization_id = h.organization_id AND p.environment_id = h.environment_id
         AND p.wallet_id = h.wallet_id AND p.id = h.payment_id`,
   },
@@ -124,7 +136,8 @@ const LEDGER: Check[] = [
           AND (l.environment_id, l.node_id, l.network, l.currency)
             = (a.environment_id, a.node_id, a.network, a.currency)
           AND w.deleted_at IS NOT DISTINCT FROM a.deleted_at
-          AND a.line_disabled = (l.disabled_at IS NOT NULL) AS ok
+          AND (a.line_disabled, a.line_send_bps, a.line_receive_bps)
+            = (l.disabled_at IS NOT NULL, l.send_bps, l.receive_bps) AS ok
       FROM accounts a
       LEFT JOIN wallets w ON w.organization_id = a.organization_id AND w.id = a.id
       LEFT JOIN lines_of_credit l ON l.organization_id = a.organization_id AND l.id = a.line_of_credit_id
@@ -162,11 +175,12 @@ const LETTERS: Record<string, string> = {
 
 /** The stories that may stand behind each state (semantics.md section 3, "History"). */
 const STORIES: Record<string, string> = {
+  'send checked': '^ra$',
   'send approved': '^rah$',
   'send claiming': '^rah$',
   'send dispatched': '^rahd$',
   'send completed': '^rahd?c$',
-  'send failed': '^ra(hd?)?f$',
+  'send failed': '^r(a(hd?)?)?f$',
   'receive generating': '^r$',
   'receive receiving': '^rgp*$',
   'receive failed': '^rf$',
@@ -196,6 +210,7 @@ const EVENTS_OF_PAYMENTS = `
     sum(amount) FILTER (WHERE type = 'credited') AS credited,
     sum(amount) FILTER (WHERE type = 'captured') AS captured,
     sum(network_fee) FILTER (WHERE type = 'captured') AS network_fee,
+    sum(processing_fee) FILTER (WHERE type = 'credited') AS fees_credited,
     count(*) FILTER (WHERE type = 'captured') AS captures
   FROM ledger_events WHERE type IN ('credited', 'captured') GROUP BY organization_id, wallet_id, payment_id`;
 
@@ -220,21 +235,25 @@ const PAYMENTS: Check[] = [
   {
     name: 'a receive was credited what its ledger events say, and is completed when that is enough',
     subject: `
-      SELECT p.organization_id, p.id AS payment_id, p.state, p.amount, p.credited, e.credited AS of_events,
-        p.credited = coalesce(e.credited, 0)
-          AND (p.state = 'completed') = (p.credited > 0 AND p.credited >= coalesce(p.amount, 0)) AS ok
+      SELECT p.organization_id, p.id AS payment_id, p.state, p.payable, p.received, p.suspended, p.credited, p.gross,
+        e.credited AS of_events,
+        p.credited = coalesce(e.credited, 0) AND p.gross = p.credited + coalesce(e.fees_credited, 0)
+          AND p.suspended <= p.received AND (p.quote IS NOT NULL OR (p.suspended = 0 AND p.gross = p.received))
+          AND (p.frozen IS NOT NULL OR (p.state = 'completed')
+            = (p.received > p.suspended AND p.received - p.suspended >= coalesce(p.payable, 0))) AS ok
       FROM payments p
       LEFT JOIN (${EVENTS_OF_PAYMENTS}) e
         ON e.organization_id = p.organization_id AND e.wallet_id = p.wallet_id AND e.payment_id = p.id
       WHERE p.direction = 'receive'`,
   },
   {
-    name: 'a send was captured once if it completed, never otherwise, and within its fee cap',
+    name: 'a send was captured once if it completed, never otherwise, at its rate and within its fee cap',
     subject: `
       SELECT p.organization_id, p.id AS payment_id, p.state, p.amount, p.network_fee, p.max_fee, e.captured,
         CASE WHEN p.state = 'completed'
-             THEN e.captures = 1 AND e.captured = p.amount + p.network_fee + p.processing_fee
-               AND e.network_fee = p.network_fee AND p.network_fee BETWEEN 0 AND p.max_fee AND p.processing_fee >= 0
+             THEN e.captures = 1 AND e.captured = ${inWalletCurrency('p.amount + p.network_fee + p.processing_fee')}
+               AND (p.quote IS NOT NULL OR e.network_fee = p.network_fee)
+               AND p.network_fee BETWEEN 0 AND p.max_fee AND e.captured <= p.hold_amount
              ELSE e.captures IS NULL OR e.captures = 0 END AS ok
       FROM payments p
       LEFT JOIN (${EVENTS_OF_PAYMENTS}) e
@@ -279,15 +298,60 @@ const PAYMENTS: Check[] = [
     subject: `
       SELECT coalesce(p.organization_id, j.organization_id) AS organization_id,
         coalesce(p.id, j.payment_id) AS payment_id, p.state, j.kind,
-        p.id IS NOT NULL AND j.payment_id IS NOT NULL AS ok
+        p.id IS NOT NULL AND (p.moving OR j.kind = 'exchange') AND (j.payment_id IS NOT NULL OR NOT p.moving) AS ok
       FROM (
-        SELECT organization_id, environment_id, id, state FROM payments
-        WHERE state IN ('generating', 'receiving', ${IN_FLIGHT})
+        SELECT organization_id, environment_id, id, state, state IN ('generating', 'receiving', ${IN_FLIGHT}) AS moving
+        FROM payments WHERE state IN ('generating', 'receiving', ${IN_FLIGHT}) OR suspended > 0
       ) p
       FULL JOIN jobs j
         ON j.organization_id = p.organization_id AND j.environment_id = p.environment_id AND j.payment_id = p.id`,
   },
 ];
 
+const EXCHANGES: Check[] = [
+  {
+    name: 'what payments exchanged is what moved through the exchange accounts in dollars',
+    subject: `
+      SELECT coalesce(p.organization_id, t.organization_id) AS organization_id, coalesce(p.id, t.payment_id) AS payment_id,
+        p.usd_cents, t.amount, p.usd_cents = t.amount AS ok
+      FROM (
+        SELECT p.organization_id, p.id, sum((exchange->>'usd_cents')::bigint) AS usd_cents
+        FROM payments p CROSS JOIN jsonb_array_elements(p.exchanges) exchange
+        GROUP BY p.organization_id, p.environment_id, p.id
+        HAVING sum((exchange->>'usd_cents')::bigint) > 0
+      ) p
+      FULL JOIN (
+        SELECT organization_id, payment_id, sum(amount) AS amount FROM transfers WHERE kind = 'exchanged'
+        GROUP BY organization_id, payment_id
+      ) t ON t.organization_id = p.organization_id AND t.payment_id = p.id`,
+  },
+  {
+    name: 'what waits in suspense is what payments say',
+    subject: `
+      SELECT coalesce(s.organization_id, p.organization_id) AS organization_id, s.balance, p.suspended,
+        coalesce(s.balance, 0) = coalesce(p.suspended, 0) AS ok
+      FROM (
+        SELECT a.organization_id, a.node_id, m.balance FROM accounts a
+        JOIN (${movements('')}) m ON m.organization_id = a.organization_id AND m.account_id = a.id
+        WHERE a.kind = 'suspense'
+      ) s
+      FULL JOIN (
+        SELECT organization_id, node_id, sum(suspended) AS suspended FROM payments WHERE suspended > 0
+        GROUP BY organization_id, node_id
+      ) p ON p.organization_id = s.organization_id AND p.node_id = s.node_id`,
+  },
+  {
+    name: 'a quote serves the one payment that names it, and that one agrees with it',
+    subject: `
+      SELECT coalesce(q.organization_id, p.organization_id) AS organization_id, coalesce(q.id, p.quote_id) AS quote_id,
+        p.id AS payment_id,
+        q.payment_id = p.id AND q.wallet_id = p.wallet_id AND q.rate = p.quote->>'rate'
+          AND q.amount = coalesce(p.requested, p.amount) AS ok
+      FROM (SELECT * FROM quotes WHERE consumed_at IS NOT NULL) q
+      FULL JOIN (SELECT * FROM payments WHERE quote_id IS NOT NULL) p
+        ON p.organization_id = q.organization_id AND p.environment_id = q.environment_id AND p.quote_id = q.id`,
+  },
+];
+
 /** Everything that must always be true of the stored ledger and payments. */
-export const CHECKS: readonly Check[] = [...LEDGER, ...PAYMENTS];
+export const CHECKS: readonly Check[] = [...LEDGER, ...POLICIES, ...PAYMENTS, ...EXCHANGES, ...COUNTS];

@@ -10,6 +10,8 @@ import {
   hold,
   newPosting,
   release,
+  resume,
+  suspend,
   withdraw,
   type Posting,
   type WalletAccount,
@@ -23,20 +25,29 @@ const amounts = fc.oneof(
   fc.bigInt({ min: 0n, max: 5000n }),
 );
 
-const newWallet = (limit: bigint): WalletAccount => ({
+const newWallet = (limit: bigint, currency = 'btc'): WalletAccount => ({
   organization_id: newId(),
   id: newId(),
   environment_id: newId(),
   node_id: 'sandbox',
-  currency: 'btc',
+  currency,
   limit,
   total: 0n,
   held: 0n,
   line_disabled: false,
   deleted_at: null,
+  line_send_bps: 0,
+  line_receive_bps: 0,
+  own_send_bps: null,
+  own_receive_bps: null,
+  max_payment: null,
+  sends_per_minute: null,
+  send_volume: null,
+  ofac_compliant: false,
 });
 
 interface TransferRow {
+  currency: string;
   from_account: string;
   to_account: string;
   amount: bigint;
@@ -50,24 +61,60 @@ const recomputed = (posting: Posting, wallet: WalletAccount): bigint =>
     0n,
   );
 
+/** What all accounts together gained in each currency: nothing, whatever was exchanged. */
+function sums(posting: Posting): Map<string, bigint> {
+  const balances = new Map<string, bigint>();
+  const add = (account: string, currency: string, amount: bigint) =>
+    balances.set(`${account}/${currency}`, (balances.get(`${account}/${currency}`) ?? 0n) + amount);
+  for (const { from_account, to_account, currency, amount } of posting.transfers as TransferRow[]) {
+    add(from_account, currency, -amount);
+    add(to_account, currency, amount);
+  }
+  const totals = new Map<string, bigint>();
+  for (const [key, amount] of balances) {
+    const [account, currency] = key.split('/') as [string, string];
+    totals.set(currency, (totals.get(currency) ?? 0n) + amount);
+    // An account is of one currency: its id is derived from it.
+    const other = currency === 'btc' ? 'usd' : 'btc';
+    assert.equal(balances.has(`${account}/${other}`), false, 'an account moves its own currency only');
+  }
+  return totals;
+}
+
 const step = fc.record({
-  kind: fc.constantFrom('credit', 'deposit', 'withdraw', 'hold', 'capture', 'release'),
+  kind: fc.constantFrom('credit', 'deposit', 'withdraw', 'hold', 'capture', 'release', 'suspend', 'resume'),
   amount: amounts,
   fee: amounts,
+  rail: amounts,
   processing: fc.bigInt({ min: 0n, max: 1000n }),
 });
 
+const limits = fc.bigInt({ min: 0n, max: MAX });
+const currencies = fc.constantFrom('btc', 'usd');
+
 test('no sequence of movements takes a wallet below its floor or loses a unit', () => {
   fc.assert(
-    fc.property(fc.bigInt({ min: 0n, max: MAX }), fc.array(step, { maxLength: 40 }), (limit, steps) => {
-      const wallet = newWallet(limit);
+    fc.property(limits, currencies, fc.array(step, { maxLength: 40 }), (limit, currency, steps) => {
+      const wallet = newWallet(limit, currency);
       const posting = newPosting();
       const held: { hold_id: string; held: bigint }[] = [];
       const reason = { payment_id: newId(), at };
       const to = { node_id: 'sandbox', kind: 'channels' } as const;
-      for (const { kind, amount, fee, processing } of steps) {
+      let suspended = 0n;
+      for (const { kind, amount, fee, processing, rail } of steps) {
         const open = held.at(-1);
-        if (kind === 'credit') credit(posting, wallet, amount, to, reason);
+        if (kind === 'credit') {
+          const rail_msats = currency === 'btc' ? amount + processing : rail;
+          credit(posting, wallet, { amount, processing_fee: processing, rail_msats }, to, reason);
+        }
+        if (kind === 'suspend' && currency === 'usd') {
+          suspend(posting, wallet, rail, to, reason);
+          suspended += rail;
+        }
+        if (kind === 'resume' && suspended > 0n) {
+          resume(posting, wallet, suspended, null, reason);
+          suspended = 0n;
+        }
         if (kind === 'deposit') deposit(posting, wallet, amount, reason);
         if (kind === 'withdraw') withdraw(posting, wallet, amount, reason);
         if (kind === 'hold') {
@@ -82,11 +129,12 @@ test('no sequence of movements takes a wallet below its floor or loses a unit', 
         }
         if (kind === 'capture' && open) {
           const cost = { principal: amount, network_fee: fee, processing_fee: processing };
+          const sent = { cost, rail: currency === 'btc' ? cost : { principal: rail, network_fee: fee } };
           if (amount + fee + processing > open.held) {
-            assert.throws(() => capture(posting, wallet, open, cost, to, reason), /exceeds the hold/);
+            assert.throws(() => capture(posting, wallet, open, sent, to, reason), /exceeds the hold/);
           } else {
             held.pop();
-            capture(posting, wallet, open, cost, to, reason);
+            capture(posting, wallet, open, sent, to, reason);
           }
         }
         assert.ok(availableOf(wallet) >= 0n, 'the floor holds');
@@ -97,8 +145,9 @@ test('no sequence of movements takes a wallet below its floor or loses a unit', 
         );
         assert.equal(wallet.total, recomputed(posting, wallet), 'the balance is what the transfers say');
       }
+      for (const [of, total] of sums(posting)) assert.equal(total, 0n, `nothing is made or lost in ${of}`);
     }),
-    { numRuns: 2000 },
+    { numRuns: 10_000 },
   );
 });
 
@@ -111,7 +160,8 @@ test('a transfer never moves nothing, never comes back to its own account', () =
       const hold_id = hold(posting, wallet, amount + fee, reason);
       assert.ok(hold_id !== null);
       const cost = { principal: amount, network_fee: fee, processing_fee: 0n };
-      capture(posting, wallet, { hold_id, held: amount + fee }, cost, { wallet }, reason);
+      const sent = { cost, rail: cost };
+      capture(posting, wallet, { hold_id, held: amount + fee }, sent, { wallet }, reason);
       for (const { from_account, to_account, amount: moved } of posting.transfers as TransferRow[]) {
         assert.notEqual(from_account, to_account);
         assert.ok(moved > 0n);

@@ -1,6 +1,6 @@
 import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
 import { newId } from '../core/ids.ts';
-import { nodeAccountId, type NodeAccountKind } from './accounts.ts';
+import { nodeAccountId, RAIL_CURRENCY, type NodeAccountKind } from './accounts.ts';
 
 /** A wallet's account while its row is locked. Amounts in base units of `currency`. */
 export interface WalletAccount {
@@ -14,6 +14,16 @@ export interface WalletAccount {
   held: bigint;
   line_disabled: boolean;
   deleted_at: string | null;
+  /** Processing fees in basis points: the line's, and the wallet's own where it has some. */
+  line_send_bps: number;
+  line_receive_bps: number;
+  own_send_bps: number | null;
+  own_receive_bps: number | null;
+  /** What its policies allow, null where they say nothing: msats of one payment, sends in 60 s, msats in 24 h. */
+  max_payment: bigint | null;
+  sends_per_minute: bigint | null;
+  send_volume: bigint | null;
+  ofac_compliant: boolean;
 }
 
 export interface WalletRef {
@@ -77,10 +87,17 @@ function event(
   return row;
 }
 
+const ownAccount = (account: WalletAccount, kind: NodeAccountKind, currency: string): string =>
+  nodeAccountId(account.organization_id, account.node_id, kind, currency);
+
+/** Where a wallet meets the rail: its bitcoin is its own, its dollars are exchanged by the operator. */
+const railAccount = (account: WalletAccount): string =>
+  account.currency === RAIL_CURRENCY ? account.id : ownAccount(account, 'exchange', RAIL_CURRENCY);
+
 const counterAccount = (account: WalletAccount, other: Counterpart): string =>
   'wallet' in other
-    ? other.wallet.id
-    : nodeAccountId(account.organization_id, other.node_id, other.kind, account.currency);
+    ? railAccount(other.wallet)
+    : nodeAccountId(account.organization_id, other.node_id, other.kind, RAIL_CURRENCY);
 
 /** Records `amount` from one account to another of the same organization; nothing for 0 or to itself. */
 export function transfer(
@@ -147,14 +164,15 @@ export interface Cost {
 
 /**
  * Takes the real cost out of a hold and frees the rest. Principal goes to `to`; the network fee leaves
- * through network_fees to the same side, the processing fee stays with the operator.
+ * through network_fees to the same side, the processing fee stays with the operator. `rail` says what moves in
+ * bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes out.
  * Throws when the cost exceeds what was held: that is never written.
  */
 export function capture(
   posting: Posting,
   account: WalletAccount,
   funds: HeldFunds,
-  cost: Cost,
+  { cost, rail }: { cost: Cost; rail: Omit<Cost, 'processing_fee'> },
   to: Counterpart,
   reason: Reason,
 ): void {
@@ -166,14 +184,20 @@ export function capture(
   row.network_fee = cost.network_fee;
   row.processing_fee = cost.processing_fee;
   const { organization_id, currency } = account;
+  const move = (from: string, into: string, part: bigint, kind: string, of = RAIL_CURRENCY) =>
+    transfer(posting, { organization_id, from, to: into, currency: of, amount: part, kind }, reason);
+  const through = railAccount(account);
+  if (through !== account.id) {
+    const dollars = cost.principal + cost.network_fee;
+    move(account.id, ownAccount(account, 'exchange', currency), dollars, 'exchanged', currency);
+  }
   const counter = counterAccount(account, to);
-  const fees = (kind: NodeAccountKind) => nodeAccountId(organization_id, account.node_id, kind, currency);
-  const move = (from: string, into: string, part: bigint, kind: string) =>
-    transfer(posting, { organization_id, from, to: into, currency, amount: part, kind }, reason);
-  move(account.id, counter, cost.principal, 'captured');
-  move(account.id, fees('network_fees'), cost.network_fee, 'network_fee');
-  move(fees('network_fees'), counter, cost.network_fee, 'network_fee');
-  move(account.id, fees('processing_fees'), cost.processing_fee, 'processing_fee');
+  const network_fees = ownAccount(account, 'network_fees', RAIL_CURRENCY);
+  move(through, counter, rail.principal, 'captured');
+  move(through, network_fees, rail.network_fee, 'network_fee');
+  move(network_fees, counter, rail.network_fee, 'network_fee');
+  const processing_fees = ownAccount(account, 'processing_fees', currency);
+  move(account.id, processing_fees, cost.processing_fee, 'processing_fee', currency);
 }
 
 /** Frees a hold: nothing was spent. */
@@ -182,38 +206,86 @@ export function release(posting: Posting, account: WalletAccount, funds: HeldFun
   event(posting, account, 'released', funds.hold_id, funds.held, reason);
 }
 
+/** Money that comes to a wallet: the credit and the processing fee in its currency, and what came on the rail. */
+export interface Income {
+  amount: bigint;
+  processing_fee: bigint;
+  rail_msats: bigint;
+}
+
 /**
- * Adds `amount` to a wallet; answers the credit's id. `from` is where the money came in; null when the
+ * Adds income to a wallet; answers the credit's id. `from` is where the money came in; null when the
  * transfer was already written by the paying side (an internal payment within one organization).
  */
 export function credit(
   posting: Posting,
   account: WalletAccount,
-  amount: bigint,
+  income: Income,
   from: Counterpart | null,
   reason: Reason,
 ): string {
   const id = newId();
+  const { amount, processing_fee } = income;
   account.total += amount;
-  event(posting, account, 'credited', id, amount, reason);
-  if (from) {
-    const { organization_id, currency } = account;
-    const source = counterAccount(account, from);
-    transfer(
-      posting,
-      { organization_id, from: source, to: account.id, currency, amount, kind: 'credited' },
-      reason,
-    );
+  const row = event(posting, account, 'credited', id, amount, reason);
+  row.processing_fee = processing_fee;
+  const { organization_id, currency } = account;
+  const move = (source: string, to: string, part: bigint, kind: string, of: string) =>
+    transfer(posting, { organization_id, from: source, to, currency: of, amount: part, kind }, reason);
+  const through = railAccount(account);
+  if (from) move(counterAccount(account, from), through, income.rail_msats, 'credited', RAIL_CURRENCY);
+  if (through !== account.id) {
+    const exchange = ownAccount(account, 'exchange', currency);
+    move(exchange, account.id, amount + processing_fee, 'exchanged', currency);
   }
+  const fees = ownAccount(account, 'processing_fees', currency);
+  move(account.id, fees, processing_fee, 'processing_fee', currency);
   return id;
+}
+
+/** Moves msats of a wallet of dollars within its operator's accounts. */
+const setMsats = (
+  posting: Posting,
+  account: WalletAccount,
+  move: { from: string; to: string; amount: bigint; kind: string },
+  reason: Reason,
+): void => {
+  const { organization_id } = account;
+  transfer(posting, { organization_id, currency: RAIL_CURRENCY, ...move }, reason);
+};
+
+/** Sets msats aside that came in for a wallet of dollars and cannot be exchanged now. `from` as for `credit`. */
+export function suspend(
+  posting: Posting,
+  account: WalletAccount,
+  amount: bigint,
+  from: Counterpart | null,
+  reason: Reason,
+): void {
+  const source = from ? counterAccount(account, from) : railAccount(account);
+  const to = ownAccount(account, 'suspense', RAIL_CURRENCY);
+  setMsats(posting, account, { from: source, to, amount, kind: 'suspended' }, reason);
+}
+
+/** Hands msats that were set aside to the operator's exchange, or back to where the chain took them from. */
+export function resume(
+  posting: Posting,
+  account: WalletAccount,
+  amount: bigint,
+  to: Counterpart | null,
+  reason: Reason,
+): void {
+  const from = ownAccount(account, 'suspense', RAIL_CURRENCY);
+  const into = to ? counterAccount(account, to) : railAccount(account);
+  setMsats(posting, account, { from, to: into, amount, kind: 'resumed' }, reason);
 }
 
 /** Puts operator's capital into a wallet. */
 export function deposit(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): void {
   account.total += amount;
   event(posting, account, 'deposited', newId(), amount, reason);
-  const { organization_id, currency, node_id } = account;
-  const from = nodeAccountId(organization_id, node_id, 'capital', currency);
+  const { organization_id, currency } = account;
+  const from = ownAccount(account, 'capital', currency);
   transfer(posting, { organization_id, from, to: account.id, currency, amount, kind: 'deposited' }, reason);
 }
 
@@ -222,14 +294,15 @@ export function withdraw(posting: Posting, account: WalletAccount, amount: bigin
   if (availableOf(account) < amount) return false;
   account.total -= amount;
   event(posting, account, 'withdrawn', newId(), amount, reason);
-  const { organization_id, currency, node_id } = account;
-  const to = nodeAccountId(organization_id, node_id, 'capital', currency);
+  const { organization_id, currency } = account;
+  const to = ownAccount(account, 'capital', currency);
   transfer(posting, { organization_id, from: account.id, to, currency, amount, kind: 'withdrawn' }, reason);
   return true;
 }
 
-const WALLET_COLUMNS =
-  'a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held, a.line_disabled, a.deleted_at';
+const WALLET_COLUMNS = `a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held,
+  a.line_disabled, a.deleted_at, a.line_send_bps, a.line_receive_bps, a.own_send_bps, a.own_receive_bps,
+  a.max_payment, a.sends_per_minute, a.send_volume, a.ofac_compliant`;
 
 const readWallets = (lock: string) => `
   SELECT ${WALLET_COLUMNS}

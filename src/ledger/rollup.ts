@@ -53,6 +53,41 @@ async function restartAfterRestore(sql: Sql): Promise<void> {
   await sql.query('DELETE FROM settings WHERE key = $1', [HORIZON_KEY]);
 }
 
+/** Balances of unlocked accounts, from their rollups and the transfers since; `own` selects id and what to group by. */
+const balancesOf = (own: string): string => `
+  WITH own AS MATERIALIZED (${own}), fresh AS MATERIALIZED (
+    SELECT organization_id, from_account, to_account, amount FROM transfers WHERE txid >= ${HORIZON}
+  ), parts AS (
+    SELECT o.kind, o.currency, r.balance FROM own o
+    JOIN account_rollups r ON r.organization_id = o.organization_id AND r.account_id = o.id
+    UNION ALL SELECT o.kind, o.currency, t.amount FROM own o
+    JOIN fresh t ON t.organization_id = o.organization_id AND t.to_account = o.id
+    UNION ALL SELECT o.kind, o.currency, -t.amount FROM own o
+    JOIN fresh t ON t.organization_id = o.organization_id AND t.from_account = o.id
+  )
+  SELECT kind, currency, sum(balance) AS balance FROM parts GROUP BY kind, currency ORDER BY kind, currency`;
+
+/** What the operator has in one of its own accounts, over all organizations and nodes, in base units. */
+export interface Position {
+  kind: string;
+  currency: string;
+  balance: bigint;
+}
+
+/**
+ * The operator's position: what its exchange has of each currency (less than 0 is what it owes), the fees that it
+ * earned, and what waits in suspense.
+ */
+export async function positions(sql: Sql): Promise<Position[]> {
+  const rows = await sql.query<{ kind: string; currency: string; balance: string }>(
+    balancesOf(`SELECT organization_id, id, kind, currency FROM accounts
+       WHERE kind IN ('exchange', 'processing_fees', 'suspense')`),
+    [],
+    'positions',
+  );
+  return rows.map((row) => ({ ...row, balance: BigInt(row.balance) }));
+}
+
 /** What the ledger says that a node has, over all organizations; msats. */
 export interface NodeBalances {
   channels_msats: bigint;
@@ -64,21 +99,9 @@ export interface NodeBalances {
  * the node has is what they gave: minus their balance. Reads the rollups and the transfers since.
  */
 export async function nodeBalances(sql: Sql, node_id: string): Promise<NodeBalances> {
-  const rows = await sql.query<{ kind: 'channels' | 'chain'; balance: string }>(
-    `WITH own AS MATERIALIZED (
-       SELECT organization_id, id, kind FROM accounts
-       WHERE node_id = $1 AND kind IN ('channels', 'chain') AND currency = 'btc'
-     ), fresh AS MATERIALIZED (
-       SELECT organization_id, from_account, to_account, amount FROM transfers WHERE txid >= ${HORIZON}
-     ), parts AS (
-       SELECT o.kind, r.balance FROM own o
-       JOIN account_rollups r ON r.organization_id = o.organization_id AND r.account_id = o.id
-       UNION ALL SELECT o.kind, t.amount FROM own o
-       JOIN fresh t ON t.organization_id = o.organization_id AND t.to_account = o.id
-       UNION ALL SELECT o.kind, -t.amount FROM own o
-       JOIN fresh t ON t.organization_id = o.organization_id AND t.from_account = o.id
-     )
-     SELECT kind, sum(balance) AS balance FROM parts GROUP BY kind`,
+  const rows = await sql.query<{ kind: string; balance: string }>(
+    balancesOf(`SELECT organization_id, id, kind, currency FROM accounts
+       WHERE node_id = $1 AND kind IN ('channels', 'chain') AND currency = 'btc'`),
     [node_id],
     'node balances',
   );

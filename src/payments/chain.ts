@@ -1,5 +1,5 @@
-import { availableOf, hold, transfer } from '../ledger/ledger.ts';
-import { nodeAccountId } from '../ledger/accounts.ts';
+import { nodeAccountId, RAIL_CURRENCY } from '../ledger/accounts.ts';
+import { availableOf, hold, resume, transfer } from '../ledger/ledger.ts';
 import { MSATS_PER_SAT, maxOf, minOf, toSats } from '../core/money.ts';
 import type { BuiltTransaction } from '../lightning/node.ts';
 import { creditReceive } from './receive.ts';
@@ -107,14 +107,16 @@ function outputHere(
     output.state = 'credited';
     const others = payment.receipts.filter((receipt) => !isReceiptOf(receipt, now));
     payment.receipts = others;
-    creditReceive(work, payment, now.amount, { node_id: view.node_id, kind: 'chain' }, (ledger_id) =>
-      onChainReceipt(view, now, ledger_id),
+    // Its first confirmation decides whether it came while its quote held.
+    const taken_at_ms = (now.mined_at ?? 0) * 1000;
+    creditReceive(work, payment, now.amount, { node_id: view.node_id, kind: 'chain' }, taken_at_ms, () =>
+      onChainReceipt(view, now, false),
     );
   } else if (output.state === 'seen') {
     if (!stored) work.tell(payment, 'detected');
     payment.receipts = [
       ...payment.receipts.filter((receipt) => !isReceiptOf(receipt, now)),
-      onChainReceipt(view, now, null),
+      onChainReceipt(view, now, true),
     ];
     work.touch(payment);
   } else if (confirmationsAt(view, now.height) >= view.final_confirmations) {
@@ -126,7 +128,7 @@ function outputHere(
 const isReceiptOf = (receipt: Receipt, output: { tx_id: string; vout: number }): boolean =>
   receipt.type === 'onchain' && receipt.tx_id === output.tx_id && receipt.vout === output.vout;
 
-const onChainReceipt = (view: ChainView, now: OutputNow, ledger_id: string | null): Receipt => ({
+const onChainReceipt = (view: ChainView, now: OutputNow, pending: boolean): Receipt => ({
   type: 'onchain',
   tx_id: now.tx_id,
   vout: now.vout,
@@ -134,8 +136,8 @@ const onChainReceipt = (view: ChainView, now: OutputNow, ledger_id: string | nul
   required_confirmations: view.required_confirmations,
   height: now.height,
   mined_at: now.mined_at,
-  ledger_id,
-  pending: ledger_id === null,
+  ledger_id: null,
+  pending,
 });
 
 function outputGone(work: Work, payment: Payment, output: SeenOutput): void {
@@ -151,22 +153,32 @@ function outputGone(work: Work, payment: Payment, output: SeenOutput): void {
 
 /**
  * The chain took back what was credited. What the wallet still has is held; the rest is the operator's
- * loss. The node's chain funds fell by all of it, so that node and ledger agree at once.
+ * loss. The node's chain funds fell by all of it, so that node and ledger agree at once. What still waits in
+ * suspense was nobody's yet and goes back.
  */
 function freeze(work: Work, payment: Payment, output: SeenOutput): void {
   const account = work.wallet(payment.organization_id, payment.wallet_id);
-  const { organization_id, currency } = account;
+  const { organization_id } = account;
   const reason = { payment_id: payment.id, at: work.time() };
-  const held = minOf(output.amount, maxOf(0n, availableOf(account)));
+  const share = creditedShare(payment, output);
+  const suspended = share === null ? output.amount : 0n;
+  const held = minOf(share?.principal ?? 0n, maxOf(0n, availableOf(account)));
   if (held > 0n) hold(work.posting, account, held, reason);
-  const chain = nodeAccountId(organization_id, output.node_id, 'chain', currency);
+  const held_msats = share && held > 0n ? (output.amount * held) / share.gross : 0n;
+  const chain = nodeAccountId(organization_id, output.node_id, 'chain', RAIL_CURRENCY);
   for (const [kind, amount] of [
-    ['frozen', held],
-    ['loss', output.amount - held],
+    ['frozen', held_msats],
+    ['loss', output.amount - held_msats - suspended],
   ] as const) {
-    const from = nodeAccountId(organization_id, output.node_id, kind, currency);
-    transfer(work.posting, { organization_id, from, to: chain, currency, amount, kind }, reason);
+    const from = nodeAccountId(organization_id, output.node_id, kind, RAIL_CURRENCY);
+    transfer(
+      work.posting,
+      { organization_id, from, to: chain, currency: RAIL_CURRENCY, amount, kind },
+      reason,
+    );
   }
+  resume(work.posting, account, suspended, { node_id: output.node_id, kind: 'chain' }, reason);
+  payment.suspended -= suspended;
   output.state = 'frozen';
   work.putOutput(output);
   const amount_sats = toSats(output.amount).toString();
@@ -180,7 +192,18 @@ function freeze(work: Work, payment: Payment, output: SeenOutput): void {
     },
   ];
   work.touch(payment);
-  work.raise(payment, 'frozen', { tx_id: output.tx_id, amount_sats, held_msats: held.toString() });
+  work.raise(payment, 'frozen', { tx_id: output.tx_id, amount_sats, held: held.toString() });
+}
+
+/** What the wallet got for an output, in its currency, with and without the fee; null while that waits. */
+function creditedShare(payment: Payment, output: SeenOutput): { gross: bigint; principal: bigint } | null {
+  const receipt = payment.receipts.find((candidate) => isReceiptOf(candidate, output));
+  if (!receipt || receipt.ledger_id === null) return null;
+  const exchange = payment.exchanges.find(({ ledger_id }) => ledger_id === receipt.ledger_id);
+  const gross = exchange
+    ? (BigInt(exchange.usd_cents) * output.amount) / BigInt(exchange.btc_msats)
+    : output.amount;
+  return { gross, principal: payment.gross === 0n ? 0n : (gross * payment.credited) / payment.gross };
 }
 
 /** approved -> dispatched with its signed transaction stored: from here on only these bytes are broadcast. */
@@ -247,7 +270,7 @@ export const chainSendCommand = (
         : receipt,
     );
     if (!done) return work.touch(payment);
-    captureSend(work, payment, payment.network_fee ?? 0n, 'chain');
+    captureSend(work, payment, payment.network_fee ?? 0n, { node_id: payment.node_id, kind: 'chain' });
     work.move(payment, 'completed', 'completed');
     work.job(payment, null);
   },

@@ -1,17 +1,29 @@
 import { ApiError } from '../core/errors.ts';
-import { timeText } from '../core/clock.ts';
 import { hold, availableOf } from '../ledger/ledger.ts';
+import { countedSend, refusedReceive, refusedSend, type Recipient } from './limits.ts';
+import { mayPromote, promote, targetRef } from './promote.ts';
 import type { Draft } from './rules.ts';
 import type { Target, WalletFacts } from './store.ts';
-import { heldOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { costOf, totalOf } from './amounts.ts';
+import { termsOf, type Terms } from './terms.ts';
+import { heldAt, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
+
+/** Where a request came in: a check is judged and holds nothing, a treasury movement bears no processing fee. */
+export type Endpoint = 'payments' | 'check' | 'treasury';
 
 /** A sound request, with what was looked up for it. */
 export interface NewPayment {
   id: string;
+  endpoint: Endpoint;
   wallet: WalletFacts;
   draft: Draft;
   metadata: Record<string, string> | null;
+  quote_id: string | null;
+  /** Whether the request says a fee cap itself. */
+  gives_max_fee: boolean;
+  /** What the sanctions list says of the address that it pays. */
+  recipient: Recipient;
   /** The receive of this deployment that it pays, if it may be settled inside. */
   target: Target | null;
   now_ms: number;
@@ -20,10 +32,16 @@ export interface NewPayment {
 /** The contract reserves this description: it fails a receive as a reflex policy would, for compliance tests. */
 const COMPLIANCE_DESCRIPTION = 'VOLTAGE_COMPLIANCE_550e8400-e29b-41d4-a716-446655440000';
 
+const REJECTED: PaymentError = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
 const INSUFFICIENT_FUNDS: PaymentError = {
   type: 'hold_failed',
   code: 'insufficient_funds',
   detail: 'the wallet has less available than amount and fees',
+};
+const FEE_ON_ANY_AMOUNT: PaymentError = {
+  type: 'receive_failed',
+  code: 'invalid_payment_amount',
+  detail: 'a receive that bears a processing fee needs a fixed amount',
 };
 const HASH_IN_USE: PaymentError = {
   type: 'send_failed',
@@ -38,7 +56,8 @@ const NOT_PAYABLE: PaymentError = {
 
 /**
  * The command that makes a payment: row, hold, job and history in one transaction.
- * Refuses with `payment_exists` (409) or `invalid_payment` (disabled line, deleted wallet).
+ * An approved check of the same id is the payment's beginning. Refuses with `payment_exists` (409),
+ * `invalid_payment` (disabled line, deleted wallet), or what its terms refuse.
  */
 export function createCommand(request: NewPayment): Command<Payment> {
   const { wallet, draft } = request;
@@ -50,7 +69,7 @@ export function createCommand(request: NewPayment): Command<Payment> {
   const wallet_ref = { organization_id: wallet.organization_id, id: wallet.id };
   const sending = draft.direction === 'send';
   const claim: KeyClaim | null =
-    sending && draft.payment_hash !== null
+    sending && request.endpoint !== 'check' && draft.payment_hash !== null
       ? // The hash is in use at the node where the money would arrive: inside, that of the receive.
         { ...ref, node_id: request.target?.node_id ?? wallet.node_id, kind: 'send', key: draft.payment_hash }
       : null;
@@ -58,35 +77,47 @@ export function createCommand(request: NewPayment): Command<Payment> {
     payments: request.target ? [ref, request.target] : [ref],
     ...(sending ? { wallets: [wallet_ref] } : { peeks: [wallet_ref] }),
     ...(claim ? { claims: [claim] } : {}),
+    ...(request.quote_id === null ? {} : { quotes: [{ ...ref, id: request.quote_id }] }),
     moves_money: false,
     decide(work) {
+      let terms: Terms;
       try {
-        refuse(work, ref, wallet);
+        terms = judge(work, ref, request);
       } catch (error) {
         if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
         throw error;
       }
-      const payment = newRow(work, request, ref);
-      work.create(payment);
-      if (sending) startSend(work, payment, claim, request.target);
+      const check = work.payment(ref);
+      const payment = check ? promote(work, check, request, terms) : newRow(work, request, ref, terms);
+      if (!check) {
+        work.create(payment);
+        work.record(payment, 'requested');
+      }
+      work.consumeQuote(payment);
+      if (sending) startSend(work, payment, claim, request);
       else startReceive(work, payment);
       return payment;
     },
   };
 }
 
-function refuse(work: Work, ref: PaymentRef, wallet: WalletFacts): void {
-  if (work.payment(ref)) {
+/** Refuses what cannot be made now, or fixes the terms on which it is made. */
+function judge(work: Work, ref: PaymentRef, request: NewPayment): Terms {
+  const { wallet, draft, quote_id, now_ms, endpoint } = request;
+  const known = work.payment(ref);
+  if (known && !mayPromote(known, request)) {
     throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
   }
   const account = work.look({ organization_id: wallet.organization_id, id: wallet.id });
   if (!account || account.deleted_at !== null)
     throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
   if (account.line_disabled) throw new ApiError('invalid_payment', "the wallet's line of credit is disabled");
+  const quote = quote_id === null ? undefined : work.quote({ ...ref, id: quote_id });
+  return termsOf({ draft, wallet, account, quote_id, quote, endpoint, now_ms });
 }
 
-function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
-  const { draft, wallet } = request;
+function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms): Payment {
+  const { draft, wallet, endpoint } = request;
   const created_at = work.time();
   return {
     ...ref,
@@ -95,28 +126,26 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
     node_id: wallet.node_id,
     direction: draft.direction,
     kind: draft.kind,
-    category: 'standard',
-    check_only: false,
+    category: endpoint === 'treasury' ? 'treasury' : 'standard',
+    check_only: endpoint === 'check',
+    promoted_at: null,
     currency: wallet.currency,
-    state: draft.direction === 'send' ? 'approved' : 'generating',
-    amount: draft.amount,
+    state: draft.direction === 'send' ? 'checked' : 'generating',
+    ...terms,
     max_fee: draft.max_fee,
     network_fee: null,
-    processing_fee: 0n,
+    exchanges: [],
+    received: 0n,
+    suspended: 0n,
+    gross: 0n,
     credited: 0n,
     hold_id: null,
+    hold_amount: null,
     payment_hash: draft.payment_hash,
     payment_request: draft.payment_request,
     address: draft.address,
     description: draft.description,
-    expiration: draft.expiration,
-    expires_at: draft.expiration === null ? null : timeText(request.now_ms + draft.expiration * 1000),
-    target: request.target && {
-      organization_id: request.target.organization_id,
-      environment_id: request.target.environment_id,
-      id: request.target.id,
-      node_id: request.target.node_id,
-    },
+    target: targetRef(request),
     receipts: [],
     frozen: null,
     error: null,
@@ -131,36 +160,42 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef): Payment {
 }
 
 function startReceive(work: Work, payment: Payment): void {
-  work.record(payment, 'requested');
-  if (payment.description === COMPLIANCE_DESCRIPTION) {
-    const error = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
-    work.move(payment, 'failed', 'failed', error);
-    return;
-  }
+  const fail = (error: PaymentError) => work.move(payment, 'failed', 'failed', error);
+  if (payment.description === COMPLIANCE_DESCRIPTION) return fail(REJECTED);
+  const account = work.look({ organization_id: payment.organization_id, id: payment.wallet_id });
+  const refusal = account ? refusedReceive(payment.amount, account) : null;
+  if (refusal) return fail(refusal);
+  if (payment.payable === null && payment.fee_bps > 0) return fail(FEE_ON_ANY_AMOUNT);
   work.job(payment, { kind: 'generate', run_at: payment.created_at, mine: true });
 }
 
-function startSend(work: Work, payment: Payment, claim: KeyClaim | null, target: Target | null): void {
-  work.record(payment, 'requested');
-  work.record(payment, 'approved');
+function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request: NewPayment): void {
+  const { target } = request;
   const fail = (error: PaymentError) => {
     if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
     work.move(payment, 'failed', 'failed', error);
   };
   const account = work.wallet(payment.organization_id, payment.wallet_id);
-  if (availableOf(account) < heldOf(payment)) return fail(INSUFFICIENT_FUNDS);
+  // A check is judged again when it becomes a payment: it reserved nothing.
+  const refusal = refusedSend(payment.amount ?? 0n, account, work.usages.of(account), request.recipient);
+  if (refusal) return fail(refusal);
+  if (payment.promoted_at === null) work.record(payment, 'approved');
+  if (payment.check_only) return;
+  const held = totalOf(costOf(payment, payment.max_fee ?? 0n));
+  if (availableOf(account) < held) return fail(INSUFFICIENT_FUNDS);
   if (claim && !work.holdsClaim(claim)) return fail(HASH_IN_USE);
   const receive = target ? work.payment(target) : undefined;
   if (target && claim && (!receive || !isPayable(receive, payment))) return fail(NOT_PAYABLE);
-  payment.hold_id = hold(work.posting, account, heldOf(payment), { payment_id: payment.id, at: work.time() });
-  work.record(payment, 'held');
+  payment.hold_id = hold(work.posting, account, held, { payment_id: payment.id, at: work.time() });
+  payment.hold_amount = held;
+  work.usages.add(account, countedSend(payment));
+  work.move(payment, receive ? 'claiming' : 'approved', 'held');
   if (!receive) {
     work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
     return;
   }
   // Paid inside: the key of its hash is the claim on the receive's invoice, which is cancelled at its node
   // before anything settles (semantics.md section 3). An address stays payable: nothing needs to be cancelled.
-  payment.state = 'claiming';
   work.job(payment, { kind: 'internal', run_at: payment.created_at, mine: true });
 }
 
@@ -169,7 +204,7 @@ function isPayable(receive: Payment, send: Payment): boolean {
     receive.state === 'receiving' &&
     receive.payment_hash === send.payment_hash &&
     receive.expires_at !== null &&
-    receive.expires_at > send.created_at &&
-    (receive.kind !== 'bolt11' || receive.credited === 0n)
+    receive.expires_at > heldAt(send) &&
+    (receive.kind !== 'bolt11' || receive.received === 0n)
   );
 }

@@ -4,6 +4,7 @@ import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import type { Calls } from './calls.ts';
+import type { CurrentRate } from './exchange.ts';
 import type { NodeHistories } from './history.ts';
 import type { JobBoard } from './jobs.ts';
 import { refKey, refOf, type Payment, type PaymentRef } from './types.ts';
@@ -27,6 +28,7 @@ export interface Engine {
   jobs: JobBoard;
   histories: NodeHistories;
   calls: Calls;
+  currentRate: CurrentRate;
 }
 
 /** Pauses before something is tried again, in ms. A node that is away is asked at most every 10 s. */

@@ -9,7 +9,7 @@ const wantsInvoice = (payment: Payment): boolean => payment.kind !== 'onchain';
 /** A bip21 receive too small for the chain is a URI with the invoice only. */
 const wantsAddress = (payment: Payment): boolean =>
   payment.kind === 'onchain' ||
-  (payment.kind === 'bip21' && (payment.amount === null || payment.amount >= RECEIVE_DUST_MSATS));
+  (payment.kind === 'bip21' && (payment.payable === null || payment.payable >= RECEIVE_DUST_MSATS));
 
 /** Has the node make the invoices and addresses of new receives, one call for all, and stores them. */
 export async function generate(engine: Engine, payments: readonly Payment[]): Promise<void> {
@@ -47,7 +47,7 @@ async function make(engine: Engine, node: LightningNode, payments: readonly Paym
 
 const invoiceRequest = (payment: Payment): InvoiceRequest => ({
   reference: refKey(payment),
-  amount_msats: payment.amount === null ? null : payment.amount + payment.processing_fee,
+  amount_msats: payment.payable,
   description: payment.description ?? '',
   expiry_seconds: payment.expiration ?? 0,
   created_at_ms: Date.parse(payment.created_at),

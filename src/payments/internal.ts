@@ -1,7 +1,6 @@
-import { capture } from '../ledger/ledger.ts';
 import { creditReceive } from './receive.ts';
-import { expectState, fundsOf } from './settle.ts';
-import type { Payment, PaymentRef } from './types.ts';
+import { captureSend, expectState, fundsOf } from './settle.ts';
+import { heldAt, type Payment, type PaymentRef } from './types.ts';
 import type { Command } from './work.ts';
 
 /**
@@ -20,15 +19,7 @@ export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Co
     const from = work.wallet(payment.organization_id, payment.wallet_id);
     const to = work.wallet(target.organization_id, target.wallet_id);
     const direct = from.organization_id === to.organization_id && from.node_id === to.node_id;
-    payment.network_fee = 0n;
-    capture(
-      work.posting,
-      from,
-      funds,
-      { principal: amount, network_fee: 0n, processing_fee: payment.processing_fee },
-      direct ? { wallet: to } : { node_id: from.node_id, kind: 'channels' },
-      { payment_id: payment.id, at: work.time() },
-    );
+    captureSend(work, payment, 0n, direct ? { wallet: to } : { node_id: from.node_id, kind: 'channels' });
     payment.receipts = [shortcircuit(amount, target.id, funds.hold_id)];
     work.move(payment, 'completed', 'completed');
     work.job(payment, null);
@@ -39,13 +30,15 @@ export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Co
       // Between organizations or nodes each one's share of the node accounts moves too, so that
       // every organization's entries sum to zero alone.
       direct ? null : { node_id: to.node_id, kind: 'channels' },
+      // It was claimed, and with that taken, when the send was held.
+      Date.parse(heldAt(payment)),
       (ledger_id) => shortcircuit(amount, payment.id, ledger_id),
     );
     return payment;
   },
 });
 
-const shortcircuit = (amount: bigint, offset_payment_id: string, ledger_id: string) => ({
+const shortcircuit = (amount: bigint, offset_payment_id: string, ledger_id: string | null) => ({
   type: 'shortcircuit' as const,
   amount_msats: amount.toString(),
   offset_payment_id,

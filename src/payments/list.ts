@@ -1,6 +1,6 @@
 import { bindingOf, readCursor, writeCursor } from '../core/cursor.ts';
 import type { Sql } from '../core/db.ts';
-import { areMoving, statesOf } from './states.ts';
+import { areMovingOrChecks, statesOf } from './states.ts';
 import type { Payment } from './types.ts';
 
 /** Filters and paging of GET /payments, as validated. */
@@ -72,7 +72,8 @@ function whereOf(scope: Scope, query: ListQuery): Where {
   add((p) => `p.direction = ${p}`, query.direction);
   add((p) => `p.created_at >= ${p}`, query.start_date);
   add((p) => `p.created_at <= ${p}`, query.end_date);
-  add((p) => `p.check_only = ${p}`, query.check_only);
+  // Written out, so that the index of checks is known to serve.
+  if (query.check_only !== undefined) terms.push(query.check_only ? 'p.check_only' : 'NOT p.check_only');
   return { text: terms.join(' AND '), values };
 }
 
@@ -101,17 +102,32 @@ const ID = { created_at: 'p.id', updated_at: 'h.payment_id' };
 const COLUMN = { created_at: 'p.created_at', updated_at: 'h.at' };
 
 // What is under way is few rows among a million: found by its jobs first (OFFSET 0 keeps it so), then sorted.
-const MOVING_SOURCE = `(SELECT p.*, p.xmin AS xmin FROM jobs j
+const MOVING = `SELECT p.*, p.xmin AS xmin FROM jobs j
   JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
     AND p.id = j.payment_id
-  WHERE j.organization_id = $1 AND j.environment_id = $2 AND j.kind <> 'expire' OFFSET 0) p`;
+  WHERE j.organization_id = $1 AND j.environment_id = $2 AND j.kind <> 'expire' OFFSET 0`;
+// Approved checks rest without a job, in an index of their own: of them no more is read than the page may show.
+const withChecks = (where: string, page: string): string =>
+  `((${MOVING}) UNION ALL (SELECT p.*, p.xmin AS xmin FROM payments p WHERE p.check_only AND ${where} ${page})) p`;
+
+interface Source {
+  from: (where: string, page: string) => string;
+  column: string;
+  id: string;
+  /** Where all that a filter matches is counted. */
+  counted: (where: string) => string;
+}
 
 /** Where a list reads from, and the columns that it is sorted by. */
-function sourceOf(query: ListQuery, key: 'created_at' | 'updated_at') {
-  if (query.statuses && areMoving(query.statuses)) {
-    return { from: MOVING_SOURCE, column: `p.${key}`, id: 'p.id' };
+function sourceOf(query: ListQuery, key: 'created_at' | 'updated_at'): Source {
+  const own = { column: `p.${key}`, id: 'p.id' };
+  if (query.check_only === true) return { ...own, from: () => 'payments p', counted: () => 'payments p' };
+  if (query.statuses && areMovingOrChecks(query.statuses)) {
+    const moving = () => `(${MOVING}) p`;
+    if (query.check_only === false) return { ...own, from: moving, counted: moving };
+    return { ...own, from: withChecks, counted: (where) => withChecks(where, '') };
   }
-  return { from: SOURCE[key], column: COLUMN[key], id: ID[key] };
+  return { from: () => SOURCE[key], column: COLUMN[key], id: ID[key], counted: () => 'payments p' };
 }
 
 /** One page of payments, in either pagination; items are rendered JSON. Throws `invalid_cursor`. */
@@ -124,7 +140,7 @@ export async function listPayments(
 ): Promise<Page> {
   const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
   const sort = { key: query.sort_key ?? 'created_at', order: query.sort_order ?? 'DESC' } as const;
-  const { from, column, id } = sourceOf(query, sort.key);
+  const { from, counted, column, id } = sourceOf(query, sort.key);
   const where = whereOf(scope, query);
   const by_cursor = query.cursor !== undefined || query.pagination === 'cursor';
   const bound_to = boundTo(scope, query, sort);
@@ -136,9 +152,10 @@ export async function listPayments(
     where.text += ` AND (${column}, ${id}) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
   }
   const read = limit === 0 ? 0 : limit + 1;
+  const sorted = `ORDER BY ${column} ${sort.order}, ${id} ${sort.order}`;
   const rows = await sql.query<RowVersion>(
-    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM ${from}
-     WHERE ${where.text} ORDER BY ${column} ${sort.order}, ${id} ${sort.order} LIMIT ${read} OFFSET ${offset}`,
+    `SELECT p.id, p.xmin::text AS version, p.${sort.key} AS sort_value FROM ${from(where.text, `${sorted} LIMIT ${read + offset}`)}
+     WHERE ${where.text} ${sorted} LIMIT ${read} OFFSET ${offset}`,
     where.values,
   );
   const shown = rows.slice(0, limit);
@@ -150,7 +167,7 @@ export async function listPayments(
     return { items, offset: 0, limit, next_cursor: next && writeCursor(secret, bound_to, next), has_more };
   }
   const [count] = await sql.query<{ total: bigint }>(
-    `SELECT count(*) AS total FROM ${from === MOVING_SOURCE ? from : 'payments p'} WHERE ${where.text}`,
+    `SELECT count(*) AS total FROM ${counted(where.text)} WHERE ${where.text}`,
     where.values,
   );
   return { items, offset, limit, total: count?.total ?? 0n, has_more };

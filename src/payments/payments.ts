@@ -4,6 +4,7 @@ import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { applyOutcome, broadcastStored, dispatch } from './dispatch.ts';
+import { exchange, type CurrentRate } from './exchange.ts';
 import { createStep, PAUSE_MS, type Engine, type EngineConfig } from './engine.ts';
 import { generate } from './generate.ts';
 import { settleInside } from './inside.ts';
@@ -22,6 +23,7 @@ export interface PaymentsDeps {
   log: Logger;
   nodes: ReadonlyMap<string, LightningNode>;
   config: EngineConfig;
+  currentRate: CurrentRate;
   /** Runs when a node has connected, before anything is sent through it, and whenever its chain changed. */
   onNode(node: LightningNode): Promise<void>;
   /** Runs after each commit that wrote events, with the highest number of them. */
@@ -49,7 +51,7 @@ const NODE_TIMER_MS = 10_000;
 
 /** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
 export function createPayments(deps: PaymentsDeps): PaymentEngine {
-  const { db, clock, log, config, nodes } = deps;
+  const { db, clock, log, config, nodes, currentRate } = deps;
   const jobs = createJobBoard({ db, clock, log });
   const writer = createWriter({
     db,
@@ -60,7 +62,8 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     ...(deps.onEvents ? { onEvents: deps.onEvents } : {}),
   });
   const histories = createHistories(db, log);
-  const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls: createCalls() };
+  const calls = createCalls();
+  const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls, currentRate };
   const steps = new Map([...nodes.keys()].map((id) => [id, nodeSteps(engine)]));
   const scans = new Map(
     [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
@@ -124,6 +127,7 @@ function nodeSteps(engine: Engine): Record<JobKind, Lane<Payment, void>> {
     internal: createStep(engine, 'internal', 2, (payments) => settleInside(engine, payments)),
     expire: createStep(engine, 'expire', 1, (payments) => expire(engine, payments)),
     track: createStep(engine, 'track', 1, (payments) => track(engine, payments)),
+    exchange: createStep(engine, 'exchange', 1, (payments) => exchange(engine, payments)),
     chain: createStep(engine, 'chain', 1, async (payments) => {
       const [first] = payments;
       const node = first && engine.nodes.get(first.node_id);

@@ -1,7 +1,16 @@
-import { credit, type Counterpart } from '../ledger/ledger.ts';
+import { centsDown, formatRate, type Rate } from '../core/rate.ts';
+import { credit, resume, suspend, type Counterpart } from '../ledger/ledger.ts';
 import type { Invoice, SettledInvoice } from '../lightning/node.ts';
+import { isTooLittle, principalWithin, worthOfMore } from './amounts.ts';
 import { expectState } from './settle.ts';
-import { refOf, type Payment, type PaymentError, type PaymentRef, type Receipt } from './types.ts';
+import {
+  refOf,
+  type LockedQuote,
+  type Payment,
+  type PaymentError,
+  type PaymentRef,
+  type Receipt,
+} from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
 import { Superseded } from './writer.ts';
 
@@ -75,21 +84,82 @@ export const postponeCommand = (ref: PaymentRef, run_at: string): Command<void> 
 
 /**
  * Books money that came in: credits the wallet, adds the receipt and moves the receive on.
- * Whatever its state, the money is the wallet's (semantics.md section 3, "Late and odd money").
+ * Whatever its state, the money is the wallet's (semantics.md section 3, "Late and odd money"). What cannot be turned
+ * into dollars, because it is worth less than a cent or the node took it after its quote had ended, waits in suspense.
  */
 export function creditReceive(
   work: Work,
   payment: Payment,
-  amount: bigint,
+  msats: bigint,
   from: Counterpart | null,
-  receipt: (credit_id: string) => Receipt,
+  taken_at_ms: number,
+  receipt: (ledger_id: null) => Receipt,
 ): void {
   const account = work.wallet(payment.organization_id, payment.wallet_id);
-  const credit_id = credit(work.posting, account, amount, from, { payment_id: payment.id, at: work.time() });
-  payment.receipts = [...payment.receipts, receipt(credit_id)];
-  payment.credited += amount;
+  const reason = { payment_id: payment.id, at: work.time() };
+  // What was too little before goes along with more.
+  const remainder = payment.suspended;
+  payment.received += msats;
+  payment.receipts = [...payment.receipts, receipt(null)];
+  const late = payment.quote !== null && taken_at_ms > Date.parse(payment.quote.expires_at ?? '');
+  if (late || isTooLittle(payment, msats + remainder)) {
+    suspend(work.posting, account, msats, from, reason);
+    payment.suspended += msats;
+    work.touch(payment);
+    if (late) work.job(payment, { kind: 'exchange', run_at: reason.at, mine: false });
+    return;
+  }
+  resume(work.posting, account, remainder, null, reason);
+  payment.suspended -= remainder;
+  const exchanged = msats + remainder;
+  const worth = worthOfMore(payment, exchanged);
+  book(work, payment, {
+    worth,
+    exchanged,
+    came: msats,
+    from,
+    quote_id: payment.quote_id,
+    quote: payment.quote,
+  });
+}
+
+interface Booking {
+  /** In the wallet's currency. */
+  worth: bigint;
+  /** msats that it is for, and those of them that come from outside just now. */
+  exchanged: bigint;
+  came: bigint;
+  from: Counterpart | null;
+  quote_id: string | null;
+  quote: LockedQuote | null;
+}
+
+/** Credits what money is worth, less the processing fee on the whole so far, and moves the receive on. */
+function book(work: Work, payment: Payment, money: Booking): void {
+  const account = work.wallet(payment.organization_id, payment.wallet_id);
+  const gross = payment.gross + money.worth;
+  const credited = principalWithin(payment, gross);
+  const amount = credited - payment.credited;
+  const income = { amount, processing_fee: money.worth - amount, rail_msats: money.came };
+  const reason = { payment_id: payment.id, at: work.time() };
+  const credit_id = credit(work.posting, account, income, money.from, reason);
+  payment.gross = gross;
+  payment.credited = credited;
+  payment.receipts = payment.receipts.map((receipt) =>
+    isUncredited(receipt) ? { ...receipt, ledger_id: credit_id } : receipt,
+  );
+  if (money.quote) {
+    const exchange = {
+      ledger_id: credit_id,
+      quote_id: money.quote_id,
+      quote: money.quote,
+      btc_msats: money.exchanged.toString(),
+      usd_cents: money.worth.toString(),
+    };
+    payment.exchanges = [...payment.exchanges, exchange];
+  }
   work.tell(payment, 'succeeded');
-  const reached = payment.amount === null || payment.credited >= payment.amount;
+  const reached = payment.payable === null || payment.received - payment.suspended >= payment.payable;
   if (payment.state === 'completed' || !reached) {
     work.record(payment, 'partially_received');
     return;
@@ -98,6 +168,40 @@ export function creditReceive(
   work.move(payment, 'completed', 'completed');
   work.job(payment, null);
 }
+
+/** What came and was not credited yet: an output that is not confirmed has not come. */
+const isUncredited = (receipt: Receipt): boolean =>
+  receipt.ledger_id === null && !(receipt.type === 'onchain' && receipt.pending);
+
+/** Exchanges what waits in suspense at the market's rate; what is below a cent goes on waiting. */
+export const exchangeCommand = (
+  ref: PaymentRef,
+  market: { rate: Rate; quoted_at: string },
+): Command<void> => ({
+  payments: [ref],
+  moves_money: true,
+  decide(work) {
+    const payment = work.payment(ref);
+    if (!payment) throw new Error(`receive ${ref.id} with money in suspense is missing`);
+    const exchanged = payment.suspended;
+    const worth = centsDown(market.rate, exchanged);
+    // One that can still be paid goes back to waiting for its expiry.
+    const rest = { kind: 'expire' as const, run_at: payment.expires_at ?? payment.updated_at, mine: false };
+    work.job(payment, payment.state === 'receiving' ? rest : null);
+    if (worth === 0n) return;
+    const account = work.wallet(payment.organization_id, payment.wallet_id);
+    resume(work.posting, account, exchanged, null, { payment_id: payment.id, at: work.time() });
+    payment.suspended = 0n;
+    const quote = {
+      from: 'btc',
+      to: payment.currency,
+      rate: formatRate(market.rate),
+      quoted_at: market.quoted_at,
+      expires_at: null,
+    };
+    book(work, payment, { worth, exchanged, came: 0n, from: null, quote_id: null, quote });
+  },
+});
 
 /** An invoice of ours was settled at its node: credited once, whoever tells it and how often. */
 export function creditInvoiceCommand(
@@ -122,12 +226,15 @@ export function creditInvoiceCommand(
       if (!payment) throw new Error(`receive ${ref.id} of a settled invoice is missing`);
       if (!work.holdsClaim(claim))
         throw new Superseded(`invoice ${settled.payment_hash} was credited before`);
-      creditReceive(work, payment, settled.amount_msats, { node_id, kind: 'channels' }, (ledger_id) => ({
-        type: 'lightning',
-        preimage: settled.preimage,
-        payment_hash: settled.payment_hash,
-        ledger_id,
-      }));
+      const { amount_msats, settled_at_ms, preimage, payment_hash } = settled;
+      creditReceive(
+        work,
+        payment,
+        amount_msats,
+        { node_id, kind: 'channels' },
+        settled_at_ms,
+        (ledger_id) => ({ type: 'lightning', preimage, payment_hash, ledger_id }),
+      );
       return payment;
     },
   };

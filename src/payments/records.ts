@@ -8,16 +8,18 @@ const withRows = async (sql: Sql, rows: readonly object[], text: string, name: s
   if (rows.length > 0) await sql.query(text, [rowsParameter(rows)], name);
 };
 
+const JOB_COLUMNS = `organization_id, environment_id, payment_id, node_id, kind, run_at, worker,
+  wallet_id, line_of_credit_id, direction, payment_kind, currency, created_at, status`;
+
 /** Replaces the jobs of payments that had one, or had lost it. */
 export const changeJobs = (sql: Sql, rows: readonly object[]): Promise<void> =>
   withRows(
     sql,
     rows,
-    `INSERT INTO jobs (organization_id, environment_id, payment_id, node_id, kind, run_at, worker)
-     SELECT organization_id, environment_id, payment_id, node_id, kind, run_at, worker
-     FROM json_populate_recordset(NULL::jobs, $1)
+    `INSERT INTO jobs (${JOB_COLUMNS}) SELECT ${JOB_COLUMNS} FROM json_populate_recordset(NULL::jobs, $1)
      ON CONFLICT (organization_id, environment_id, payment_id)
      DO UPDATE SET kind = excluded.kind, run_at = excluded.run_at, worker = excluded.worker,
+       status = excluded.status,
        attempts = CASE WHEN jobs.kind = excluded.kind THEN jobs.attempts + 1 ELSE 0 END`,
     'change jobs',
   );

@@ -84,13 +84,16 @@ const Receive = Type.Object(
 /** Every shape of POST /payments, for the OpenAPI document. */
 export const PaymentRequest: TSchema = Type.Union([...Object.values(SENDS), Receive]);
 
+/** The shapes of POST /payments/check: only what is sent is judged beforehand. */
+export const SendPaymentRequest: TSchema = Type.Union(Object.values(SENDS));
+
+/** The shape that the body of a check must have. */
+export const selectSendRequest = ({ type }: Record<string, unknown>): TSchema =>
+  (typeof type === 'string' && Object.hasOwn(SENDS, type) && SENDS[type]) || UnknownSend;
+
 /** The one shape that a body must have: a send by its `type`, else a receive by its `payment_kind`. */
 export function selectPaymentRequest(body: Record<string, unknown>): TSchema {
-  const { type } = body;
-  if (body['payment_kind'] === undefined && type !== undefined) {
-    return (typeof type === 'string' && Object.hasOwn(SENDS, type) && SENDS[type]) || UnknownSend;
-  }
-  return Receive;
+  return body['payment_kind'] === undefined && body['type'] !== undefined ? selectSendRequest(body) : Receive;
 }
 const UnknownSend = Type.Object({ type: Type.String({ enum: Object.keys(SENDS) }) });
 

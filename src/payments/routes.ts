@@ -5,14 +5,26 @@ import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Permission, type Route } from '../core/http.ts';
 import { rawJson, stringifyJson } from '../core/json.ts';
-import { dateTime, uint32, uuid } from '../core/schema.ts';
+import { uint32, uuid } from '../core/schema.ts';
 import type { LightningNode } from '../lightning/node.ts';
-import { createCommand } from './create.ts';
+import { isListed, type SanctionsList } from '../lightning/sanctions.ts';
+import { createCommand, type Endpoint } from './create.ts';
+import type { Recipient } from './limits.ts';
+import { PAYMENT_FILTERS } from './filters.ts';
 import { createRenderer, listPayments, pageJson, type ListQuery } from './list.ts';
 import type { PaymentEngine } from './payments.ts';
-import { isSend, PaymentRequest, selectPaymentRequest, type PaymentBody } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
+import {
+  givenMaxFee,
+  isSend,
+  PaymentRequest,
+  selectPaymentRequest,
+  selectSendRequest,
+  SendPaymentRequest,
+  type PaymentBody,
+} from './request.ts';
+import { checkFeatures, draftReceive, draftSend, requireFlag, type Draft } from './rules.ts';
 import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
+import { summaryRoutes } from './summary-routes.ts';
 import { refKey, type Payment, type PaymentRef } from './types.ts';
 import { paymentView } from './view.ts';
 
@@ -21,6 +33,8 @@ export interface PaymentRouteDeps {
   clock: Clock;
   nodes: ReadonlyMap<string, LightningNode>;
   payments: PaymentEngine;
+  /** Addresses that must not be paid, where the operator has a list. */
+  sanctions: SanctionsList | null;
   /** Signs list cursors; shared by all processes of a deployment. */
   cursor_secret: Buffer;
   max_batch: number;
@@ -28,7 +42,8 @@ export interface PaymentRouteDeps {
 }
 
 const environment = { organization_id: uuid(), environment_id: uuid() };
-const PATH = '/organizations/{organization_id}/environments/{environment_id}/payments';
+const ENVIRONMENT = '/organizations/{organization_id}/environments/{environment_id}';
+const PATH = `${ENVIRONMENT}/payments`;
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
 
 const isReceiveBody = (body: unknown): boolean =>
@@ -36,28 +51,13 @@ const isReceiveBody = (body: unknown): boolean =>
   body !== null &&
   (body as { payment_kind?: unknown }).payment_kind !== undefined;
 
-/** The four operations on payments of the contract. */
+/** The operations on payments of the contract. */
 export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
   const reads = createReads(deps);
   const create = createPayment(deps, reads);
   const render = createRenderer((payment) => stringifyJson(paymentView(payment)));
   return [
-    defineRoute({
-      method: 'POST',
-      path: PATH,
-      operation_id: 'create_payment',
-      tag: 'Payments',
-      summary: 'Create a payment: a send or a receive, accepted now and processed asynchronously',
-      // A receive needs RECEIVE; anything else moves money out and needs WRITE.
-      permissions: (body): readonly Permission[] => (isReceiveBody(body) ? ['RECEIVE', 'WRITE'] : ['WRITE']),
-      params: Type.Object(environment),
-      query: Type.Object({}),
-      body: PaymentRequest,
-      selectBody: selectPaymentRequest,
-      success: { status: 202 },
-      errors: { 400: ERRORS[400], 409: 'ErrorResponse_PaymentConflictError' },
-      handler: async ({ caller, body }) => create(caller, body as PaymentBody),
-    }),
+    ...creationRoutes(create),
     defineRoute({
       method: 'GET',
       path: PATH,
@@ -115,6 +115,57 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
         return { events: await readHistory(deps.db, ref) };
       },
     }),
+    ...summaryRoutes(deps),
+  ];
+}
+
+/** The three ways to make a payment, which take the same requests. */
+function creationRoutes(
+  create: (caller: Caller, body: PaymentBody, endpoint: Endpoint) => Promise<void>,
+): Route[] {
+  const common = {
+    method: 'POST',
+    tag: 'Payments',
+    params: Type.Object(environment),
+    query: Type.Object({}),
+    success: { status: 202 },
+  } as const;
+  const errors = { 400: ERRORS[400], 409: 'ErrorResponse_PaymentConflictError' };
+  return [
+    defineRoute({
+      ...common,
+      path: PATH,
+      operation_id: 'create_payment',
+      summary: 'Create a payment: a send or a receive, accepted now and processed asynchronously',
+      // A receive needs RECEIVE; anything else moves money out and needs WRITE.
+      permissions: (body): readonly Permission[] => (isReceiveBody(body) ? ['RECEIVE', 'WRITE'] : ['WRITE']),
+      body: PaymentRequest,
+      selectBody: selectPaymentRequest,
+      errors,
+      handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'payments'),
+    }),
+    defineRoute({
+      ...common,
+      path: `${PATH}/check`,
+      operation_id: 'check_payment',
+      summary: "Judge a send by its wallet's policies; nothing is held or sent",
+      permissions: ['WRITE'],
+      body: SendPaymentRequest,
+      selectBody: selectSendRequest,
+      errors,
+      handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'check'),
+    }),
+    defineRoute({
+      ...common,
+      path: `${ENVIRONMENT}/treasury_movements`,
+      operation_id: 'create_treasury_movement',
+      summary: "Move the owner's own funds in or out, without a processing fee",
+      permissions: ['WRITE'],
+      body: PaymentRequest,
+      selectBody: selectPaymentRequest,
+      errors: { ...errors, 404: 'ErrorResponse_PaymentNotFoundError' },
+      handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'treasury'),
+    }),
   ];
 }
 
@@ -129,20 +180,9 @@ const LIST_QUERY = Type.Object({
   wallet_id: nullable(uuid()),
   line_of_credit_id: nullable(uuid()),
   payment_category: nullable(Type.String({ enum: ['standard', 'treasury'] })),
-  metadata: nullable(Type.Record(Type.String(), Type.String())),
-  statuses: nullable(
-    Type.Array(
-      Type.String({
-        enum: ['sending', 'receiving', 'approved', 'generating', 'expired', 'failed', 'completed'],
-      }),
-    ),
-  ),
   sort_key: nullable(Type.String({ enum: ['created_at', 'updated_at'] })),
   sort_order: nullable(Type.String({ enum: ['ASC', 'DESC'] })),
-  kind: nullable(Type.String({ enum: ['bolt11', 'onchain', 'bip21', 'taprootasset', 'usdbatch'] })),
-  direction: nullable(Type.String({ enum: ['send', 'receive'] })),
-  start_date: nullable(dateTime()),
-  end_date: nullable(dateTime()),
+  ...PAYMENT_FILTERS,
   check_only: nullable(Type.Boolean({ description: 'true: only policy checks; false: none of them (ours)' })),
 });
 
@@ -217,18 +257,32 @@ function createReads({ db, max_batch, max_queue }: PaymentRouteDeps) {
 
 type Reads = ReturnType<typeof createReads>;
 
-/** POST /payments: judges the request, then hands it to the batch that writes it. */
-function createPayment({ clock, nodes, payments }: PaymentRouteDeps, reads: Reads) {
-  async function judge(caller: Caller, body: PaymentBody): Promise<{ wallet: WalletFacts; draft: Draft }> {
+/** What the list says of the address that a send pays, on-chain or beside its invoice. */
+function recipientOf({ direction, address }: Draft, sanctions: SanctionsList | null): Recipient {
+  if (direction !== 'send' || address === null) return 'unlisted';
+  if (!sanctions) return 'unknown';
+  return isListed(sanctions, address) ? 'sanctioned' : 'unlisted';
+}
+
+/** Judges a request, then hands it to the batch that writes it. */
+function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, reads: Reads) {
+  async function judge(
+    caller: Caller,
+    body: PaymentBody,
+    endpoint: Endpoint,
+  ): Promise<{ wallet: WalletFacts; draft: Draft }> {
     const kind = isSend(body) ? body.type : body.payment_kind;
-    checkFeatures(caller.features, kind, isSend(body) ? body.flow_preference : undefined);
+    const flow_preference = isSend(body) ? body.flow_preference : undefined;
+    checkFeatures(caller.features, kind, flow_preference, endpoint === 'treasury');
     const wallet = await reads.wallet(caller.organization_id, body.wallet_id.toLowerCase());
     if (!wallet || wallet.environment_id !== caller.environment_id) {
-      throw new ApiError('invalid_payment', `wallet_id: no wallet ${body.wallet_id}`);
+      const detail = `wallet_id: no wallet ${body.wallet_id}`;
+      if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
+      throw new ApiError('wallet_not_found', detail, { context: { wallet_id: body.wallet_id } });
     }
+    if (wallet.currency === 'usd') requireFlag(caller.features, 'usd');
     const node = nodes.get(wallet.node_id);
     if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
-    if (body.quote_id !== undefined) throw new ApiError('invalid_quote', `no quote ${body.quote_id}`);
     const wallet_currency = wallet.currency;
     const draft = isSend(body)
       ? draftSend(body, { chain: node.chain, now_ms: clock.now(), wallet_currency })
@@ -255,14 +309,16 @@ function createPayment({ clock, nodes, payments }: PaymentRouteDeps, reads: Read
     );
   }
 
-  return async (caller: Caller, body: PaymentBody): Promise<void> => {
+  return async (caller: Caller, body: PaymentBody, endpoint: Endpoint): Promise<void> => {
     const id = body.id.toLowerCase();
     let judged: Awaited<ReturnType<typeof judge>>;
     try {
-      judged = await judge(caller, body);
+      judged = await judge(caller, body, endpoint);
     } catch (error) {
       // A retry of a payment that exists must hear so, even if its invoice has expired since.
-      if (error instanceof ApiError && (await reads.payment(refIn(caller, id)))) {
+      const known = error instanceof ApiError ? await reads.payment(refIn(caller, id)) : undefined;
+      // A check that was approved waits for this very request: it hears why that cannot be.
+      if (known && !(known.state === 'checked' && endpoint === 'payments')) {
         throw new ApiError('payment_exists', `payment ${id} exists`, { context: { payment_id: id } });
       }
       throw error;
@@ -270,7 +326,19 @@ function createPayment({ clock, nodes, payments }: PaymentRouteDeps, reads: Read
     const { wallet, draft } = judged;
     const metadata = body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null;
     const target = await targetOf(draft, wallet);
-    const command = createCommand({ id, wallet, draft, metadata, target, now_ms: clock.now() });
+    const quote_id = body.quote_id?.toLowerCase() ?? null;
+    const command = createCommand({
+      id,
+      endpoint,
+      wallet,
+      draft,
+      metadata,
+      quote_id,
+      gives_max_fee: isSend(body) && givenMaxFee(body.data) !== null,
+      recipient: recipientOf(draft, sanctions),
+      target,
+      now_ms: clock.now(),
+    });
     payments.begin(await payments.engine.writer.create(command));
   };
 }

@@ -19,6 +19,8 @@ export interface Draft {
   direction: 'send' | 'receive';
   kind: Kind;
   amount: bigint | null;
+  /** What a wallet of dollars is to receive, cents. */
+  requested: bigint | null;
   max_fee: bigint | null;
   payment_hash: string | null;
   payment_request: string | null;
@@ -36,24 +38,37 @@ export const RECEIVE_DUST_MSATS = 294n * MSATS_PER_SAT;
 
 const DEFAULT_FEE_FLOOR_MSATS = { lightning: 1000n, onchain: 263_000n };
 
+/** The most cents that are taken: what a wallet's balance can hold. */
+const MAX_CENTS = 2n ** 63n - 1n;
+
 const requiredField = (
   type: 'amount_required' | 'missing_payment_request' | 'missing_address',
   field: string,
 ) => new ApiError(type, `${field} is required`, { code: 'required', context: { field, required: true } });
 
-const featureDisabled = (feature: string): ApiError =>
-  new ApiError('feature_flag_disabled', `the feature ${feature} is not enabled`, {
+/** Refuses what the organization has switched off. */
+export function requireFlag(features: ReadonlySet<string>, feature: string): void {
+  if (features.has(feature)) return;
+  const context = { feature };
+  throw new ApiError('feature_flag_disabled', `the feature ${feature} is not enabled`, {
     code: 'disabled',
-    context: { feature },
+    context,
   });
+}
 
 /** Refuses what the organization has switched off, or what no deployment offers yet. */
-export function checkFeatures(features: ReadonlySet<string>, kind: string, flow_preference: unknown): void {
+export function checkFeatures(
+  features: ReadonlySet<string>,
+  kind: string,
+  flow_preference: unknown,
+  is_treasury: boolean,
+): void {
   const needed = ['payments'];
+  if (is_treasury) needed.push('treasury');
   if (kind === 'taprootasset') needed.push('assets');
   if (kind === 'onchain' || kind === 'bip21') needed.push(kind);
   if (flow_preference !== undefined && flow_preference !== 'direct') needed.push('swaps');
-  for (const feature of needed) if (!features.has(feature)) throw featureDisabled(feature);
+  for (const feature of needed) requireFlag(features, feature);
 }
 
 /** Judges an amount by the rules that hold on every rail; answers msats. */
@@ -71,6 +86,17 @@ function checkWholeSats(field: string, amount: bigint): void {
   }
 }
 
+/** Refuses a receive at an address whose total is dust there. */
+export const checkReceiveDust = (payable: bigint): void => checkDust('amount', payable, RECEIVE_DUST_MSATS);
+
+/** Judges what a wallet of dollars is to receive; answers cents. */
+function checkCents(field: string, given: GivenAmount): bigint {
+  if (given.currency !== 'usd') throw new ApiError('invalid_currency', `${field}.currency must be usd`);
+  if (given.value <= 0n) throw belowMinimum('invalid_amount', field, given, 1n);
+  if (given.value > MAX_CENTS) throw new ApiError('invalid_amount', `${field} is too large`);
+  return given.value;
+}
+
 function checkDust(field: string, amount: bigint, dust_msats: bigint): void {
   if (amount < dust_msats) {
     throw belowMinimum('invalid_on_chain_payment', field, { currency: 'btc', value: amount }, dust_msats);
@@ -84,13 +110,12 @@ export function draftReceive(body: ReceiveBody, wallet_currency: string): Draft 
   if (body.currency !== undefined && body.currency !== wallet_currency) {
     throw new ApiError('invalid_currency', `currency must be ${wallet_currency}, the wallet's`);
   }
-  const amount = given ? checkAmount('amount', given) : null;
-  if (kind === 'onchain') {
-    if (amount === null) throw requiredField('amount_required', 'amount');
-    checkWholeSats('amount', amount);
-    checkDust('amount', amount, RECEIVE_DUST_MSATS);
-  }
-  if (kind === 'bip21' && amount !== null) checkWholeSats('amount', amount);
+  const inDollars = wallet_currency === 'usd';
+  if (!given && (inDollars || kind === 'onchain')) throw requiredField('amount_required', 'amount');
+  const requested = given && inDollars ? checkCents('amount', given) : null;
+  const amount = given && !inDollars ? checkAmount('amount', given) : null;
+  if (amount !== null && kind !== 'bolt11') checkWholeSats('amount', amount);
+  if (amount !== null && kind === 'onchain') checkReceiveDust(amount);
   const faults: string[] = [];
   const expiration = Number(body.expiration ?? DEFAULT_EXPIRATION_SECONDS);
   if (expiration < 1 || expiration > MAX_EXPIRATION_SECONDS) faults.push('expiration');
@@ -102,11 +127,12 @@ export function draftReceive(body: ReceiveBody, wallet_currency: string): Draft 
       context: { fields: faults },
     });
   }
-  return { ...EMPTY, direction: 'receive', kind, amount, description, expiration };
+  return { ...EMPTY, direction: 'receive', kind, amount, requested, description, expiration };
 }
 
 const EMPTY = {
   amount: null,
+  requested: null,
   max_fee: null,
   payment_hash: null,
   payment_request: null,

@@ -1,7 +1,9 @@
 import { minOf } from '../core/money.ts';
-import { nodeAccountId } from '../ledger/accounts.ts';
-import { capture, release, transfer, type HeldFunds } from '../ledger/ledger.ts';
-import { heldOf, isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { nodeAccountId, RAIL_CURRENCY } from '../ledger/accounts.ts';
+import { capture, release, transfer, type Counterpart, type HeldFunds } from '../ledger/ledger.ts';
+import { costOf } from './amounts.ts';
+import { countedSend } from './limits.ts';
+import { isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
 
@@ -16,8 +18,9 @@ export function expectState(work: Work, ref: PaymentRef, states: readonly string
 
 /** The hold of a send that is under way. */
 export function fundsOf(payment: Payment): HeldFunds {
-  if (payment.hold_id === null) throw new Error(`payment ${payment.id} has no hold`);
-  return { hold_id: payment.hold_id, held: heldOf(payment) };
+  const { hold_id, hold_amount } = payment;
+  if (hold_id === null || hold_amount === null) throw new Error(`payment ${payment.id} has no hold`);
+  return { hold_id, held: hold_amount };
 }
 
 /** approved -> dispatched: from the commit on, the node may have been called. Answers the payment to call with. */
@@ -81,7 +84,7 @@ export const settleSendCommand = (
       },
     ];
     const charged = minOf(outcome.fee_msats, payment.max_fee ?? 0n);
-    captureSend(work, payment, charged, 'channels');
+    captureSend(work, payment, charged, { node_id: payment.node_id, kind: 'channels' });
     if (charged < outcome.fee_msats) bearExcess(work, payment, outcome.fee_msats - charged);
     work.move(payment, 'completed', 'completed');
     work.job(payment, null);
@@ -91,16 +94,16 @@ export const settleSendCommand = (
 
 /** A node that paid more than its cap allowed: the wallet pays the cap, the operator the rest, and hears of it. */
 function bearExcess(work: Work, payment: Payment, excess: bigint): void {
-  const { organization_id, node_id, currency } = payment;
+  const { organization_id, node_id } = payment;
   const account = (kind: 'network_fees' | 'channels') =>
-    nodeAccountId(organization_id, node_id, kind, currency);
+    nodeAccountId(organization_id, node_id, kind, RAIL_CURRENCY);
   transfer(
     work.posting,
     {
       organization_id,
       from: account('network_fees'),
       to: account('channels'),
-      currency,
+      currency: RAIL_CURRENCY,
       amount: excess,
       kind: 'network_fee',
     },
@@ -109,22 +112,25 @@ function bearExcess(work: Work, payment: Payment, excess: bigint): void {
   work.raise(payment, 'over_cap', { excess_msats: excess.toString() });
 }
 
-/** Takes principal, network fee and processing fee out of the hold of a send that leaves through its node. */
-export function captureSend(
-  work: Work,
-  payment: Payment,
-  network_fee: bigint,
-  kind: 'channels' | 'chain',
-): void {
+/** Takes principal, network fee (msats) and processing fee out of the hold of a send; `to` is where they go. */
+export function captureSend(work: Work, payment: Payment, network_fee: bigint, to: Counterpart): void {
   payment.network_fee = network_fee;
-  capture(
-    work.posting,
-    work.wallet(payment.organization_id, payment.wallet_id),
-    fundsOf(payment),
-    { principal: payment.amount ?? 0n, network_fee, processing_fee: payment.processing_fee },
-    { node_id: payment.node_id, kind },
-    { payment_id: payment.id, at: work.time() },
-  );
+  const cost = costOf(payment, network_fee);
+  const rail = { principal: payment.amount ?? 0n, network_fee };
+  const funds = fundsOf(payment);
+  capture(work.posting, work.wallet(payment.organization_id, payment.wallet_id), funds, { cost, rail }, to, {
+    payment_id: payment.id,
+    at: work.time(),
+  });
+  if (!payment.quote) return;
+  const exchange = {
+    ledger_id: funds.hold_id,
+    quote_id: payment.quote_id,
+    quote: payment.quote,
+    btc_msats: (rail.principal + network_fee).toString(),
+    usd_cents: (cost.principal + cost.network_fee).toString(),
+  };
+  payment.exchanges = [...payment.exchanges, exchange];
 }
 
 /** The key that a send holds while it is in flight or settled; given back when it failed. */
@@ -158,6 +164,7 @@ export const failSendCommand = (
 function failSend(work: Work, payment: Payment, error: PaymentError): void {
   const account = work.wallet(payment.organization_id, payment.wallet_id);
   release(work.posting, account, fundsOf(payment), { payment_id: payment.id, at: work.time() });
+  work.usages.giveBack(account, countedSend(payment));
   if (!isOnChain(payment)) work.dropClaim(sendClaim(payment));
   payment.receipts = [];
   work.move(payment, 'failed', 'failed', error);

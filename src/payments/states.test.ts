@@ -26,7 +26,7 @@ test('only late money leaves expired', () => {
 });
 
 test('every status a list can filter by maps to the states behind it', () => {
-  assert.deepEqual(statesOf('approved'), ['approved', 'claiming', 'dispatched']);
+  assert.deepEqual(statesOf('approved'), ['checked', 'approved', 'claiming', 'dispatched']);
   assert.deepEqual(statesOf('sending'), []);
   assert.deepEqual(statesOf('completed'), ['completed']);
 });

@@ -4,6 +4,8 @@
  */
 export const MOVES = {
   send: {
+    // Judged by the wallet's policies, nothing held: a check rests here, anything else only passes through.
+    checked: ['approved', 'claiming', 'failed'],
     // Held; the node has not been called. `claiming`: paid inside, the receive's invoice is being cancelled.
     approved: ['dispatched', 'failed'],
     claiming: ['completed', 'failed'],
@@ -34,6 +36,7 @@ export const EVENT_AT: { send: Partial<Record<State, string>>; receive: Partial<
 
 /** The contract's status of each state. */
 export const STATUS: Record<State, string> = {
+  checked: 'approved',
   approved: 'approved',
   claiming: 'approved',
   dispatched: 'approved',
@@ -48,12 +51,34 @@ export const STATUS: Record<State, string> = {
 export const statesOf = (status: string): State[] =>
   (Object.keys(STATUS) as State[]).filter((state) => STATUS[state] === status);
 
+/** States that somebody or something still has to end; a policy check has nothing to wait for in any of them. */
+const UNDER_WAY: ReadonlySet<State> = new Set<State>([
+  'generating',
+  'receiving',
+  'approved',
+  'claiming',
+  'dispatched',
+]);
+
+/** Whether a payment has come to rest: counted as such until it leaves (an expired receive that is paid late). */
+export const isAtRest = ({ state, check_only }: { state: State; check_only: boolean }): boolean =>
+  check_only || !UNDER_WAY.has(state);
+
+const quoted = (words: Iterable<string>): string => [...words].map((word) => `'${word}'`).join(', ');
+/** The same of a row `p` of payments, in SQL. */
+export const AT_REST_SQL = `(p.check_only OR p.state NOT IN (${quoted(UNDER_WAY)}))`;
+/** The contract's status of a row `p` of payments, in SQL. */
+export const STATUS_SQL = `CASE p.state ${Object.entries(STATUS)
+  .filter(([state, status]) => state !== status)
+  .map(([state, status]) => `WHEN '${state}' THEN '${status}'`)
+  .join(' ')} ELSE p.state END`;
+
 /** States in which a payment has a job other than its expiry: few at any time, however many are stored. */
 const MOVING: ReadonlySet<State> = new Set<State>(['generating', 'approved', 'claiming', 'dispatched']);
 
-/** True when every one of these contract statuses is of payments that are being moved right now. */
-export const areMoving = (statuses: readonly string[]): boolean =>
-  statuses.flatMap(statesOf).every((state) => MOVING.has(state));
+/** True when every one of these contract statuses is of payments that are being moved right now, or of checks. */
+export const areMovingOrChecks = (statuses: readonly string[]): boolean =>
+  statuses.flatMap(statesOf).every((state) => MOVING.has(state) || state === 'checked');
 
 /** Whether the table allows this move. */
 export function mayMove(direction: Direction, from: State, to: State): boolean {

@@ -1,5 +1,5 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
-import type { Payment, PaymentRef, SeenOutput } from './types.ts';
+import { refOf, type Payment, type PaymentRef, type SeenOutput } from './types.ts';
 
 const REF_COLUMNS = 'organization_id uuid, environment_id uuid, id uuid';
 
@@ -31,8 +31,13 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     id: payment.id,
     state: payment.state,
     network_fee: payment.network_fee,
+    exchanges: payment.exchanges,
+    received: payment.received,
+    suspended: payment.suspended,
+    gross: payment.gross,
     credited: payment.credited,
     hold_id: payment.hold_id,
+    hold_amount: payment.hold_amount,
     payment_hash: payment.payment_hash,
     payment_request: payment.payment_request,
     address: payment.address,
@@ -46,14 +51,38 @@ export async function updatePayments(sql: Sql, payments: readonly Payment[]): Pr
     updated_at: payment.updated_at,
   }));
   await sql.query(
-    `UPDATE payments p SET state = r.state, network_fee = r.network_fee, credited = r.credited, hold_id = r.hold_id,
-       payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
+    `UPDATE payments p SET state = r.state, network_fee = r.network_fee, exchanges = r.exchanges, received = r.received,
+       suspended = r.suspended, gross = r.gross, credited = r.credited, hold_id = r.hold_id,
+       hold_amount = r.hold_amount, payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
        receipts = r.receipts, frozen = r.frozen, error = r.error, node_index = r.node_index, node_epoch = r.node_epoch,
        calls = r.calls, last_position = r.last_position, updated_at = r.updated_at
      FROM json_populate_recordset(NULL::payments, $1) r
      WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
     [rowsParameter(rows)],
     'update payments',
+  );
+}
+
+/** Writes what changes of a check once, when it becomes a payment. */
+export async function promotePayments(sql: Sql, payments: readonly Payment[]): Promise<void> {
+  if (payments.length === 0) return;
+  const rows = payments.map((payment) => ({
+    ...refOf(payment),
+    state: payment.state,
+    promoted_at: payment.promoted_at,
+    quote_id: payment.quote_id,
+    quote: payment.quote,
+    target: payment.target,
+    metadata: payment.metadata,
+  }));
+  await sql.query(
+    `UPDATE payments p SET check_only = false, state = r.state, promoted_at = r.promoted_at, quote_id = r.quote_id,
+       quote = r.quote, target = r.target,
+       metadata = r.metadata
+     FROM json_populate_recordset(NULL::payments, $1) r
+     WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
+    [rowsParameter(rows)],
+    'promote payments',
   );
 }
 

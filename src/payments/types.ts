@@ -11,8 +11,8 @@ export interface PaymentRef {
 
 /** Settlement records as stored; amounts as text, since a JSON number would round them. */
 export type Receipt =
-  | { type: 'lightning'; preimage: string; payment_hash: string; ledger_id: string }
-  | { type: 'shortcircuit'; amount_msats: string; offset_payment_id: string; ledger_id: string }
+  | { type: 'lightning'; preimage: string; payment_hash: string; ledger_id: string | null }
+  | { type: 'shortcircuit'; amount_msats: string; offset_payment_id: string; ledger_id: string | null }
   | {
       type: 'onchain';
       tx_id: string;
@@ -32,6 +32,26 @@ export interface Frozen {
   reason: string;
 }
 
+/** A market quote as it was locked. */
+export interface LockedQuote {
+  from: string;
+  to: string;
+  rate: string;
+  quoted_at: string;
+  expires_at: string | null;
+}
+
+/** Bitcoin and dollars that changed hands in one movement of the ledger; amounts as text, like those of receipts. */
+export interface Exchange {
+  /** The hold or credit that it belongs to. */
+  ledger_id: string;
+  /** Null at the market's rate of the moment. */
+  quote_id: string | null;
+  quote: LockedQuote;
+  btc_msats: string;
+  usd_cents: string;
+}
+
 export interface PaymentError {
   type: string;
   code?: string;
@@ -39,7 +59,7 @@ export interface PaymentError {
   context?: Record<string, unknown>;
 }
 
-/** One row of `payments`. Amounts in base units of `currency`. */
+/** One row of `payments`. Amounts are msats of the rail unless a line says otherwise. */
 export interface Payment extends PaymentRef {
   wallet_id: string;
   line_of_credit_id: string;
@@ -48,14 +68,34 @@ export interface Payment extends PaymentRef {
   kind: Kind;
   category: 'standard' | 'treasury';
   check_only: boolean;
+  /** When a check became a payment; null for any other. */
+  promoted_at: string | null;
+  /** The wallet's. */
   currency: string;
   state: State;
+  /** Principal; of a receive: what was asked for, null for any amount. */
   amount: bigint | null;
   max_fee: bigint | null;
   network_fee: bigint | null;
+  /** On the principal as requested, in its currency: msats of a send, the wallet's currency of a receive. */
   processing_fee: bigint;
+  fee_bps: number;
+  quote_id: string | null;
+  quote: LockedQuote | null;
+  exchanges: Exchange[];
+  /** Principal of a quoted receive, cents. */
+  requested: bigint | null;
+  /** What the payer of a fixed receive pays, fee included. */
+  payable: bigint | null;
+  /** What came in, and how much of it waits in suspense. */
+  received: bigint;
+  suspended: bigint;
+  /** What came in by the wallet's currency, and the part of it that was credited; the rest is the processing fee. */
+  gross: bigint;
   credited: bigint;
   hold_id: string | null;
+  /** What a send holds, in the wallet's currency. */
+  hold_amount: bigint | null;
   payment_hash: string | null;
   payment_request: string | null;
   address: string | null;
@@ -77,7 +117,7 @@ export interface Payment extends PaymentRef {
   updated_at: string;
 }
 
-export type JobKind = 'generate' | 'expire' | 'dispatch' | 'internal' | 'track' | 'chain';
+export type JobKind = 'generate' | 'expire' | 'dispatch' | 'internal' | 'track' | 'chain' | 'exchange';
 
 /** An output to one of our addresses as last seen; amount in msats. */
 export interface SeenOutput {
@@ -100,9 +140,8 @@ export interface ChainSend extends Omit<SeenOutput, 'amount' | 'height' | 'state
   created_at: string;
 }
 
-/** What was held for a send: principal, the most that the network may take, and the processing fee. */
-export const heldOf = (payment: Payment): bigint =>
-  (payment.amount ?? 0n) + (payment.max_fee ?? 0n) + payment.processing_fee;
+/** When a send was held. */
+export const heldAt = (payment: Payment): string => payment.promoted_at ?? payment.created_at;
 
 /** Whether a send goes to (or a receive waits at) an address only. */
 export const isOnChain = (payment: Payment): boolean => payment.payment_hash === null;

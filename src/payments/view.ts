@@ -1,7 +1,8 @@
-import { toSats, wireAmount } from '../core/money.ts';
+import { toSats, wireAmount, type WireAmount } from '../core/money.ts';
 import { formatBip21 } from '../lightning/bip21.ts';
+import { askedOf, costOf, shownAmount } from './amounts.ts';
 import { STATUS } from './states.ts';
-import { type Frozen, type Payment, type Receipt } from './types.ts';
+import type { Exchange, Frozen, LockedQuote, Payment, Receipt } from './types.ts';
 
 /** A receipt or outflow as the contract shows it. */
 function receiptView(receipt: Receipt): object {
@@ -52,42 +53,104 @@ function numeric(payment: Payment, name: string, msats: bigint | null): object {
     : { [`${name}_msats`]: msats };
 }
 
+const quoteView = ({ from, to, rate, quoted_at, expires_at }: LockedQuote): object => ({
+  from,
+  to,
+  rate,
+  quoted_at,
+  expires_at,
+});
+
+/** An exchange from the side of its quote: from what was known to what it came to. */
+function exchangeView({ ledger_id, quote_id, quote, btc_msats, usd_cents }: Exchange): object {
+  const amounts: Record<string, WireAmount> = {
+    btc: wireAmount('btc', BigInt(btc_msats)),
+    usd: wireAmount('usd', BigInt(usd_cents)),
+  };
+  return {
+    ledger_id,
+    quote_id,
+    quote: { type: 'market_rate', detail: quoteView(quote) },
+    from_amount: amounts[quote.from],
+    to_amount: amounts[quote.to],
+  };
+}
+
+const NOTE = { bolt11: 'memo', onchain: 'label', bip21: 'description' } as const;
+
+/** What amounts are shown in: the wallet's currency, as soon as a quote says what they are worth in it. */
+const shownCurrency = ({ currency, quote }: Payment): string => (quote ? currency : 'btc');
+
 function sendData(payment: Payment): object {
-  const { currency } = payment;
+  const currency = shownCurrency(payment);
   const amount = payment.amount ?? 0n;
   const max_fee = payment.max_fee ?? 0n;
+  const done = payment.state === 'completed';
   // An on-chain fee is fixed by the signed transaction; it counts as charged once it is captured.
-  const charged = payment.state === 'completed' ? (payment.network_fee ?? 0n) + payment.processing_fee : null;
-  const note = { bolt11: 'memo', onchain: 'label', bip21: 'description' }[payment.kind];
+  const network_fee = payment.network_fee ?? 0n;
+  const cost = costOf(payment, network_fee);
   return {
     ...(payment.kind === 'onchain' ? {} : { payment_request: payment.payment_request }),
     ...(payment.kind === 'bolt11' ? {} : { address: payment.address }),
-    amount: wireAmount(currency, amount),
-    max_fee: wireAmount(currency, max_fee),
-    fees: charged === null ? null : wireAmount(currency, charged),
+    amount: wireAmount(currency, shownAmount(payment, amount)),
+    max_fee: wireAmount(currency, shownAmount(payment, max_fee)),
+    fees: done ? wireAmount(currency, cost.network_fee + cost.processing_fee) : null,
     ...numeric(payment, 'amount', amount),
     ...numeric(payment, 'max_fee', max_fee),
-    ...numeric(payment, 'fee', charged),
-    [note]: payment.description,
-    market_quote: null,
+    ...numeric(payment, 'fee', done ? network_fee + payment.processing_fee : null),
+    [NOTE[payment.kind]]: payment.description,
+    market_quote: payment.quote && quoteView(payment.quote),
     outflows: payment.receipts.map(receiptView),
   };
 }
 
 function receiveData(payment: Payment): object {
+  const asked = askedOf(payment);
   // Any amount: 0 until money comes, then the sum of it (semantics.md section 3).
-  const amount = payment.amount === null ? payment.credited : payment.amount + payment.processing_fee;
-  const note = { bolt11: 'memo', onchain: 'label', bip21: 'description' }[payment.kind];
+  const total = asked === null ? payment.gross : asked + payment.processing_fee;
   return {
     ...(payment.kind === 'onchain' ? {} : { payment_request: payment.payment_request }),
     ...(payment.kind === 'bolt11' ? {} : { address: payment.address }),
-    amount: wireAmount(payment.currency, amount),
-    ...numeric(payment, 'amount', amount),
-    [note]: payment.description,
+    amount: wireAmount(payment.currency, total),
+    ...(payment.processing_fee > 0n ? { fees: wireAmount(payment.currency, payment.processing_fee) } : {}),
+    ...numeric(payment, 'amount', payment.payable ?? payment.received),
+    [NOTE[payment.kind]]: payment.description,
     expiration: payment.expiration,
-    market_quote: null,
+    market_quote: payment.quote && quoteView(payment.quote),
     receipts: payment.receipts.map(receiptView),
   };
+}
+
+/** The terms of the processing fee, and what payment and fees come to; nothing for a payment without a fee. */
+function feeView(payment: Payment): object {
+  const { direction, fee_bps, processing_fee, state } = payment;
+  const currency = shownCurrency(payment);
+  if (processing_fee === 0n) return {};
+  const assessed = {
+    basis_points: fee_bps,
+    amount: wireAmount(direction === 'send' ? 'btc' : currency, processing_fee),
+  };
+  if (state === 'failed') return { processing_fee: assessed };
+  const { principal, network_fee, fee } = breakdownOf(payment);
+  return {
+    processing_fee: assessed,
+    payment_breakdown: {
+      principal: wireAmount(currency, principal),
+      network_fee: wireAmount(currency, network_fee),
+      processing_fee: wireAmount(currency, fee),
+    },
+  };
+}
+
+/** What was settled; before anything was, what the terms say. */
+function breakdownOf(payment: Payment): { principal: bigint; network_fee: bigint; fee: bigint } {
+  if (payment.direction === 'send') {
+    const { principal, network_fee, processing_fee } = costOf(payment, payment.network_fee ?? 0n);
+    return { principal, network_fee, fee: processing_fee };
+  }
+  const { gross, credited, processing_fee } = payment;
+  if (gross > 0n) return { principal: credited, network_fee: 0n, fee: gross - credited };
+  return { principal: askedOf(payment) ?? 0n, network_fee: 0n, fee: processing_fee };
 }
 
 /** What a payer scans: `lightning:` for an invoice, `bitcoin:` for an address, both in one for bip21. */
@@ -100,7 +163,7 @@ function payableUri(payment: Payment): string | null {
   }
   return formatBip21({
     address: payment.address,
-    ...(payment.amount === null ? {} : { amount_sats: toSats(payment.amount + payment.processing_fee) }),
+    ...(payment.payable === null ? {} : { amount_sats: toSats(payment.payable) }),
     ...(payment.payment_request === null ? {} : { invoice: payment.payment_request }),
     ...(payment.description === null ? {} : { label: payment.description }),
   });
@@ -122,15 +185,15 @@ export function paymentView(payment: Payment): object {
     currency: payment.currency,
     ...(payment.direction === 'receive'
       ? {
-          ...(payment.amount === null
-            ? {}
-            : { requested_amount: wireAmount(payment.currency, payment.amount) }),
+          // Of a quoted receive: what it comes to on the rail (payments.md section 13).
+          ...(payment.amount === null ? {} : { requested_amount: wireAmount('btc', payment.amount) }),
           type: payment.kind,
           data: receiveData(payment),
           status: STATUS[payment.state],
           error: payment.error,
           frozen: (payment.frozen ?? []).map(frozenView),
-          exchanges: [],
+          exchanges: payment.exchanges.map(exchangeView),
+          ...feeView(payment),
           ...(uri === null ? {} : { bip21_uri: uri }),
         }
       : {
@@ -139,7 +202,8 @@ export function paymentView(payment: Payment): object {
           data: sendData(payment),
           status: STATUS[payment.state],
           error: payment.error,
-          exchanges: [],
+          exchanges: payment.exchanges.map(exchangeView),
+          ...feeView(payment),
         }),
   };
 }

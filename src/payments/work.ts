@@ -9,10 +9,19 @@ import {
   type WalletAccount,
   type WalletRef,
 } from '../ledger/ledger.ts';
+import { createUsages } from '../policies/usage.ts';
+import {
+  consumeQuotes,
+  lockQuotes,
+  type Consumption,
+  type QuoteRef,
+  type StoredQuote,
+} from '../quotes/consume.ts';
+import { countChanges, openFacts, restingStatus } from './counts.ts';
 import { EVENT_AT, mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
 import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
-import { lockPayments, readOutputs, updatePayments } from './store.ts';
+import { lockPayments, promotePayments, readOutputs, updatePayments } from './store.ts';
 import {
   refKey,
   type ChainSend,
@@ -42,6 +51,8 @@ export interface Command<Result> {
   /** Wallets that are only looked at. */
   peeks?: readonly WalletRef[];
   claims?: readonly KeyClaim[];
+  /** Quotes to lock. */
+  quotes?: readonly QuoteRef[];
   /** Locks the accounts of the payments' wallets: for commands that move money. */
   moves_money: boolean;
   /** Loads the chain outputs of the payments. */
@@ -68,6 +79,8 @@ export interface JobChange {
 export class Work {
   readonly posting: Posting = newPosting();
   readonly outputs: SeenOutput[] = [];
+  /** What the wallets that make sends have sent lately, this batch included. */
+  readonly usages = createUsages();
   /** One time for the whole batch would tie its rows; each step gets its own. */
   readonly time: () => string;
   readonly worker: number;
@@ -75,9 +88,14 @@ export class Work {
   readonly #wallets = new Map<string, WalletAccount>();
   readonly #peeks = new Map<string, WalletAccount>();
   readonly #claimed = new Map<string, KeyClaim>();
+  readonly #quotes = new Map<string, StoredQuote>();
+  readonly #consumed: Consumption[] = [];
   readonly #dropped: KeyClaim[] = [];
   readonly #created: Payment[] = [];
+  readonly #promoted: Payment[] = [];
   readonly #changed = new Set<Payment>();
+  /** As what each payment was counted when it was read. */
+  readonly #counted_as = new Map<Payment, string | null>();
   readonly #history: object[] = [];
   readonly #jobs = new Map<string, { payment: Payment; job: JobChange | null; existed: boolean }>();
   readonly #outputs_changed = new Set<SeenOutput>();
@@ -93,7 +111,7 @@ export class Work {
     this.worker = worker;
   }
 
-  /** Locks and reads what the commands need, in the order that every writer keeps: payments, accounts, keys. */
+  /** Locks and reads what the commands need, in the order that every writer keeps: payments, accounts, quotes, keys. */
   async load(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
     const refs = byKey(
       commands.flatMap((command) => command.payments),
@@ -105,6 +123,7 @@ export class Work {
     await Promise.all([
       payments,
       this.#loadWallets(sql, commands),
+      this.#loadQuotes(sql, commands),
       this.#takeClaims(sql, commands),
       this.#loadOutputs(sql, commands),
     ]);
@@ -112,7 +131,10 @@ export class Work {
 
   async #loadPayments(sql: Sql, refs: readonly PaymentRef[]): Promise<void> {
     if (refs.length === 0) return;
-    for (const payment of await lockPayments(sql, refs)) this.#payments.set(refKey(payment), payment);
+    for (const payment of await lockPayments(sql, refs)) {
+      this.#payments.set(refKey(payment), payment);
+      this.#counted_as.set(payment, restingStatus(payment));
+    }
   }
 
   async #loadOutputs(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
@@ -139,6 +161,19 @@ export class Work {
     ]);
     for (const account of wallets) this.#wallets.set(walletKey(account), account);
     for (const account of seen) this.#peeks.set(walletKey(account), account);
+    // Only who makes sends asks what was sent; under the lock, so that nobody else sends meanwhile.
+    const sending = new Set(commands.flatMap((command) => command.wallets ?? []).map(walletKey));
+    const accounts = wallets.filter((account) => sending.has(walletKey(account)));
+    if (accounts.length > 0) await this.usages.load(sql, accounts, this.time());
+  }
+
+  async #loadQuotes(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
+    const refs = byKey(
+      commands.flatMap((command) => command.quotes ?? []),
+      refKey,
+    );
+    if (refs.length === 0) return;
+    for (const quote of await lockQuotes(sql, refs)) this.#quotes.set(refKey(quote), quote);
   }
 
   async #takeClaims(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
@@ -176,6 +211,28 @@ export class Work {
     return this.#wallets.get(walletKey(ref)) ?? this.#peeks.get(walletKey(ref));
   }
 
+  /** A locked quote; undefined when there is none, or the command did not ask for it. */
+  quote(ref: QuoteRef): StoredQuote | undefined {
+    return this.#quotes.get(refKey(ref));
+  }
+
+  /** Marks the quote of a payment as used: for the next command of the batch, too. */
+  consumeQuote(payment: Payment): void {
+    if (payment.quote_id === null) return;
+    const quote = this.quote({ ...payment, id: payment.quote_id });
+    if (!quote) throw new Error(`quote ${payment.quote_id} was not locked`);
+    const { organization_id, environment_id, id } = quote;
+    quote.consumed_at = this.time();
+    this.#consumed.push({
+      organization_id,
+      environment_id,
+      id,
+      payment_id: payment.id,
+      wallet_id: payment.wallet_id,
+      consumed_at: quote.consumed_at,
+    });
+  }
+
   /** True when this very command's claim took the key. */
   holdsClaim(claim: KeyClaim): boolean {
     return this.#claimed.get(claimKey(claim)) === claim;
@@ -190,6 +247,13 @@ export class Work {
   create(payment: Payment): void {
     this.#payments.set(refKey(payment), payment);
     this.#created.push(payment);
+  }
+
+  /** A check becomes a payment: its story goes on. */
+  promote(payment: Payment): void {
+    payment.check_only = false;
+    payment.promoted_at = this.time();
+    this.#promoted.push(payment);
   }
 
   /** Moves a payment along the declared table and writes the step into its history. */
@@ -270,9 +334,20 @@ export class Work {
     const changed = [...this.#changed].filter((payment) => !created.has(payment));
     await Promise.all([
       insertRows(sql, 'payments', this.#created),
+      // Before its state is written: a check may hold nothing.
+      promotePayments(
+        sql,
+        this.#promoted.filter((payment) => !created.has(payment)),
+      ),
       updatePayments(sql, changed),
+      insertRows(
+        sql,
+        'payment_count_changes',
+        countChanges([...this.#created, ...changed], (payment) => this.#counted_as.get(payment) ?? null),
+      ),
       insertRows(sql, 'payment_history', this.#history),
       post(sql, this.posting),
+      this.usages.flush(sql),
       this.#flushJobs(sql),
       putOutputs(sql, [...this.#outputs_changed]),
       forgetOutputs(sql, [...this.#outputs_gone]),
@@ -280,6 +355,7 @@ export class Work {
       raiseAttention(sql, this.#raised),
       dropKeys(sql, this.#dropped),
       this.#flushEvents(sql),
+      consumeQuotes(sql, this.#consumed),
     ]);
   }
 
@@ -306,6 +382,7 @@ export class Work {
       kind: job.kind,
       run_at: job.run_at,
       worker: job.mine ? this.worker : null,
+      ...openFacts(payment),
     });
     const entries = [...this.#jobs.values()];
     const next = entries.flatMap(({ payment, job, existed }) => (job ? [{ payment, job, existed }] : []));

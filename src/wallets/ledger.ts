@@ -9,6 +9,8 @@ export interface LedgerRow {
   amount: bigint;
   network_fee: bigint;
   processing_fee: bigint;
+  /** Of the payment's processing fee; null where there is no payment. */
+  fee_bps: number | null;
   effective_time: string;
   payment_kind: string | null;
   receipt_type: string | null;
@@ -72,7 +74,7 @@ function readPage(
   const next = values.length + 1;
   return sql.query<LedgerRow>(
     `SELECT e.type, e.event_id, e.payment_id, e.currency, e.amount, e.network_fee, e.processing_fee,
-       e.effective_time, p.kind AS payment_kind,
+       e.effective_time, p.kind AS payment_kind, p.fee_bps,
        (SELECT receipt->>'type' FROM jsonb_array_elements(p.receipts) receipt
         WHERE receipt->>'ledger_id' = e.event_id::text LIMIT 1) AS receipt_type
      FROM (SELECT * FROM ledger_events WHERE ${where}

@@ -33,6 +33,8 @@ const line = (fields: Partial<LockedLine> = {}): LockedLine => ({
   limit: 1000n,
   allocated_limit: 400n,
   disabled_at: null,
+  send_bps: 0,
+  receive_bps: 0,
   ...fields,
 });
 const refusal = (work: () => void): { type: string; context: unknown } => {

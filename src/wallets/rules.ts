@@ -24,6 +24,8 @@ export interface LockedLine {
   limit: bigint;
   allocated_limit: bigint;
   disabled_at: string | null;
+  send_bps: number;
+  receive_bps: number;
 }
 
 /** The contract's refusal of fields that are well formed and still not acceptable. */
@@ -66,6 +68,8 @@ export function firstLine(
     limit: maxOf(FIRST_LINE_LIMIT_MSATS, wallet.limit),
     allocated_limit: 0n,
     disabled_at: null,
+    send_bps: 0,
+    receive_bps: 0,
   };
 }
 

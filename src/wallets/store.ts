@@ -61,7 +61,8 @@ export const listWallets = (
     'list wallets',
   );
 
-const LINE = 'id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at';
+const LINE =
+  'id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at, send_bps, receive_bps';
 
 /** Locks a line of an environment; undefined when it has none with this id. */
 export async function lockLine(
@@ -114,7 +115,8 @@ export async function insertWallet(sql: Sql, wallet: NewWallet, line: LockedLine
   const { organization_id, environment_id, id, name, metadata, limit } = wallet;
   const { node_id, network, currency } = line;
   const common = { organization_id, id, environment_id, line_of_credit_id: line.id, node_id, network };
-  await openWalletAccount(sql, { ...common, currency, limit, updated_at: at });
+  const fees = { line_send_bps: line.send_bps, line_receive_bps: line.receive_bps };
+  await openWalletAccount(sql, { ...common, ...fees, currency, limit, updated_at: at });
   await insertRows(sql, 'wallets', [{ ...common, name, metadata, created_at: at, updated_at: at }]);
   await allocate(sql, organization_id, line.id, limit);
 }

@@ -1,5 +1,5 @@
 import { wireTime } from '../core/db.ts';
-import { maxOf, signedAmount, wireAmount } from '../core/money.ts';
+import { signedAmount, wireAmount } from '../core/money.ts';
 import type { LedgerRow } from './ledger.ts';
 import type { WalletRow } from './store.ts';
 
@@ -65,20 +65,19 @@ export function ledgerEventView(event: LedgerRow): object {
   };
 }
 
-/**
- * Principal and fees, only where every part of it is known exactly: the basis points of a processing fee
- * are not in the ledger, so an event that has one shows no breakdown.
- */
+/** Principal and fees of an event that settled a payment, or a part of one. */
 function breakdown(event: LedgerRow): object {
-  const { currency, amount, network_fee, processing_fee, payment_kind, receipt_type } = event;
-  if (processing_fee !== 0n || payment_kind === null || receipt_type === null) return {};
+  const { type, currency, amount, network_fee, processing_fee, payment_kind, receipt_type, fee_bps } = event;
+  if (payment_kind === null || receipt_type === null || fee_bps === null) return {};
+  // A capture is all that was debited; a credit is what was left without the fee.
+  const principal = type === 'captured' ? amount - network_fee - processing_fee : amount;
   return {
     payment_breakdown: {
-      principal: wireAmount(currency, maxOf(0n, amount - network_fee)),
+      principal: wireAmount(currency, principal),
       network_fee: wireAmount(currency, network_fee),
       processing_fee: {
-        amount: wireAmount(currency, 0n),
-        basis_points: 0,
+        amount: wireAmount(currency, processing_fee),
+        basis_points: fee_bps,
         payment_classification: {
           kind: payment_kind,
           route: receipt_type === 'shortcircuit' ? 'short_circuit' : 'direct',

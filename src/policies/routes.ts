@@ -1,0 +1,99 @@
+import { Type, type TSchema } from 'typebox';
+import { createTimestamps, type Clock } from '../core/clock.ts';
+import type { Database } from '../core/db.ts';
+import { ApiError } from '../core/errors.ts';
+import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { uuid, wireInteger } from '../core/schema.ts';
+import { readChange, type PolicyBody } from './rules.ts';
+import { changePolicies, readPolicies, type PolicyWallet } from './store.ts';
+import { policyView } from './view.ts';
+
+const TAG = 'Wallet Policies';
+const PATH = '/organizations/{organization_id}/wallets/{wallet_id}/policies';
+const PARAMS = Type.Object({ organization_id: uuid(), wallet_id: uuid() });
+const ERRORS = {
+  400: 'ErrorResponse_WalletPolicyBadRequestError',
+  404: 'ErrorResponse_WalletPolicyNotFoundError',
+} as const;
+
+const MAX_BASIS_POINTS = 10_000;
+const orNull = (schema: TSchema) => Type.Optional(Type.Union([schema, Type.Null()]));
+const basisPoints = () => wireInteger('int64', { minimum: 0, maximum: MAX_BASIS_POINTS });
+const bound = (description: string) => orNull(wireInteger('u-int64', { minimum: 1, description }));
+
+const BODY = Type.Object(
+  {
+    max_payment_size_sats: bound('The most that one payment may move, either way'),
+    transactions_per_minute: bound('Sends in any 60 seconds'),
+    send_volume_limit_sats: bound('Sats sent in any 24 hours'),
+    template_id: orNull(uuid()),
+    ofac_compliant: orNull(Type.Boolean({ description: "Refuses sends to addresses on the server's list" })),
+    processing_fee: orNull(
+      Type.Object({ send_basis_points: basisPoints(), receive_basis_points: basisPoints() }),
+    ),
+  },
+  { additionalProperties: false, description: 'null removes a policy, omitted keeps it' },
+);
+
+const walletOf = (caller: Caller, wallet_id: string): PolicyWallet => ({
+  organization_id: caller.organization_id,
+  environment_id: caller.environment_id,
+  id: wallet_id.toLowerCase(),
+});
+
+const notFound = (wallet_id: string): ApiError =>
+  new ApiError('wallet_policies_not_found', `no wallet ${wallet_id}`, { context: { wallet_id } });
+
+/** The two operations on what a wallet may do. Every wallet has its policies from its creation on. */
+export function policyRoutes(given: { db: Database; clock: Clock; has_sanctions_list: boolean }): Route[] {
+  const { db } = given;
+  const time = createTimestamps(given.clock);
+  return [
+    defineRoute({
+      method: 'GET',
+      path: PATH,
+      operation_id: 'get_wallet_policies',
+      tag: TAG,
+      summary: 'Read what a wallet may do',
+      permissions: ['READ', 'WRITE'],
+      params: PARAMS,
+      query: Type.Object({}),
+      success: { status: 200, schema: { $ref: '#/components/schemas/WalletPolicies' } },
+      errors: ERRORS,
+      handler: async ({ caller, params }) => {
+        const wallet = walletOf(caller, params.wallet_id);
+        const found = await readPolicies(db, wallet);
+        if (!found) throw notFound(wallet.id);
+        const { organization_id, id } = wallet;
+        return {
+          id,
+          organization_id,
+          policies: found.policies.map(policyView),
+          updated_at: found.updated_at,
+        };
+      },
+    }),
+    defineRoute({
+      method: 'PATCH',
+      path: PATH,
+      operation_id: 'update_wallet_policies',
+      tag: TAG,
+      summary: 'Change what a wallet may do',
+      permissions: ['WRITE'],
+      params: PARAMS,
+      query: Type.Object({}),
+      body: BODY,
+      keeps_nulls: true,
+      success: { status: 202 },
+      errors: ERRORS,
+      handler: async ({ caller, params, body }) => {
+        const wallet = walletOf(caller, params.wallet_id);
+        // Before the change is judged: an unknown wallet answers the same whatever is asked of it.
+        if (!(await readPolicies(db, wallet))) throw notFound(wallet.id);
+        const change = readChange(wallet.id, body as PolicyBody, given.has_sanctions_list);
+        const changed = await db.transaction((sql) => changePolicies(sql, wallet, change, time()));
+        if (!changed) throw notFound(wallet.id);
+      },
+    }),
+  ];
+}

@@ -1,0 +1,64 @@
+import { normalRate, type Rate } from '../core/rate.ts';
+
+/** What a source said last. */
+export interface Reading {
+  source: string;
+  rate: Rate;
+  at_ms: number;
+}
+
+export interface MedianRules {
+  now_ms: number;
+  /** An older reading says nothing of now. */
+  max_age_ms: number;
+  /** A source that is further from the median is left out, in basis points. */
+  max_deviation_bps: number;
+  /** Readings that must remain. */
+  quorum: number;
+}
+
+export interface MedianResult {
+  /** Null below the quorum. */
+  rate: Rate | null;
+  /** When the oldest reading behind it was taken. */
+  at_ms: number;
+  left_out: string[];
+}
+
+/** Compares exactly: -1, 0 or 1. */
+function compare(a: Rate, b: Rate): number {
+  const left = a.coefficient * 10n ** BigInt(b.scale);
+  const right = b.coefficient * 10n ** BigInt(a.scale);
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** The exact mean of two rates. */
+function mean(a: Rate, b: Rate): Rate {
+  const scale = Math.max(a.scale, b.scale);
+  const scaled = (rate: Rate): bigint => rate.coefficient * 10n ** BigInt(scale - rate.scale);
+  return normalRate({ coefficient: (scaled(a) + scaled(b)) * 5n, scale: scale + 1 });
+}
+
+function medianOf(rates: readonly Rate[]): Rate | null {
+  const sorted = [...rates].sort(compare);
+  const upper = sorted[Math.floor(sorted.length / 2)];
+  const lower = sorted[Math.ceil(sorted.length / 2) - 1];
+  return upper && lower ? mean(lower, upper) : null;
+}
+
+function isNear(rate: Rate, median: Rate, max_bps: number): boolean {
+  const scale = 10n ** BigInt(rate.scale + median.scale);
+  const value = (one: Rate): bigint => (one.coefficient * scale) / 10n ** BigInt(one.scale);
+  const distance = value(rate) - value(median);
+  return (distance < 0n ? -distance : distance) * 10_000n <= value(median) * BigInt(max_bps);
+}
+
+/** The median of the fresh readings without those that are far from it; no rate below the quorum. */
+export function judgeReadings(readings: readonly Reading[], rules: MedianRules): MedianResult {
+  const fresh = readings.filter(({ at_ms }) => rules.now_ms - at_ms <= rules.max_age_ms);
+  const first = medianOf(fresh.map(({ rate }) => rate));
+  const near = first ? fresh.filter(({ rate }) => isNear(rate, first, rules.max_deviation_bps)) : [];
+  const left_out = fresh.filter((reading) => !near.includes(reading)).map(({ source }) => source);
+  const rate = near.length >= rules.quorum ? medianOf(near.map((reading) => reading.rate)) : null;
+  return { rate, at_ms: Math.min(...near.map(({ at_ms }) => at_ms)), left_out };
+}
