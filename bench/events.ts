@@ -235,6 +235,7 @@ async function receive(place: Place): Promise<void> {
 
 async function report(place: Place): Promise<string> {
   await measure(place.load, Array.from({ length: 500 }), CALLERS, () => receive(place));
+  const many = await streams(place, 1000, 10, 10);
   const rates: number[][] = [[], []];
   for (let round = 0; round < 3; round += 1) {
     rates[0]?.push(await payments(place, 0, 1500));
@@ -247,7 +248,6 @@ async function report(place: Place): Promise<string> {
     await throughput(place, 100, 10_000),
   ];
   const late = [await latency(place, 1, 100, 10), await latency(place, 10, 20, 10)];
-  const many = await streams(place, 1000, 10, 10);
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim();
   return `# Events: webhooks and streams
 

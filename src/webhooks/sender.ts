@@ -34,6 +34,8 @@ export interface Sender {
 
 // Bounded by the lines: each holds so many attempts that are not recorded.
 const RECORDS = { max_batch: 500, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 1 };
+const BUSY = 8;
+const GATHER_MS = 8;
 const EVENTS = { max_batch: 100, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 2 };
 
 /** `look` asks for a line to be filled from the database. */
@@ -45,6 +47,8 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
     ...RECORDS,
     run: async (attempts) => {
       await recordAttempts(db, attempts);
+      // While much ends, the next are gathered for a moment: nobody waits for them.
+      if (attempts.length >= BUSY) await new Promise((done) => setTimeout(done, GATHER_MS));
       return attempts.map(() => ({ ok: true as const, value: undefined }));
     },
   });
