@@ -91,3 +91,34 @@ test('an attempt that fails is tried again with the same id and the same bytes',
   const [delivered] = receiver.received.filter((one) => one.delivery_id === delivery_id);
   assert.deepEqual(JSON.parse(delivered?.raw_body ?? ''), payload);
 });
+
+test('an on-chain receive is detected in the mempool, then credited; an expired one says so, and late money completes it', async () => {
+  const amount = { currency: 'btc', amount: 1_000_000 };
+  const payment = await me.receive({ payment_kind: 'onchain', amount });
+  const parts = [400_000, 600_000];
+  for (const amount_msats of parts)
+    await me.sandbox('payments', { address: payment.data.address, amount_msats });
+  await me.until(payment.id, ({ data }) => data.receipts?.length === 2);
+  await me.sandbox('blocks', { count: 1 });
+  await me.ended(payment.id);
+  const each = (name: string) => told(payment.id).filter((event) => event === `receive.${name}`).length;
+  // Two registrations hear of it by now: this one's first.
+  const copies = new Set(
+    receiver.received.filter(({ data }) => data.id === payment.id).map(({ webhook_id }) => webhook_id),
+  ).size;
+  await receiver.until(() => each('completed') === copies && each('succeeded') === 2 * copies, 'the end');
+  assert.equal(each('detected'), 2 * copies);
+  const late = await me.receive({ payment_kind: 'onchain', amount, expiration: 1 });
+  await me.ended(late.id);
+  await me.sandbox('payments', { address: late.data.address, amount_msats: 1_000_000 });
+  await me.sandbox('blocks', { count: 1 });
+  await me.until(late.id, ({ status }) => status === 'completed');
+  await receiver.until(() => told(late.id).includes('receive.completed'), 'late money');
+  const events = told(late.id).filter((event) => event !== 'receive.detected');
+  assert.deepEqual(events, [
+    'receive.generated',
+    'receive.expired',
+    'receive.succeeded',
+    'receive.completed',
+  ]);
+});

@@ -32,7 +32,7 @@ export interface FanOut {
 }
 
 /** Events per transaction: enough to keep up, few enough that the first is not kept waiting. */
-const BATCH = 500;
+export const MOST_EVENTS = 500;
 
 const NEXT = `
   WITH place AS MATERIALIZED (
@@ -43,7 +43,7 @@ const NEXT = `
   LEFT JOIN LATERAL (
     SELECT ${EVENT_COLUMNS} FROM (
       SELECT * FROM events e WHERE n.wanted AND (e.horizon, e.seq) > (p.horizon, p.seq) AND e.horizon < n.bound
-      ORDER BY e.horizon, e.seq LIMIT ${BATCH}) e ${ITS_PAYMENT}) found ON true
+      ORDER BY e.horizon, e.seq LIMIT $1) e ${ITS_PAYMENT}) found ON true
   ORDER BY found.event_horizon, found.event_seq`;
 
 const DELIVER = `
@@ -64,11 +64,11 @@ const MOVE = `UPDATE event_places SET horizon = $1, seq = $2 WHERE name = 'deliv
  * Makes the deliveries of the next events and moves the place on, in one transaction: whoever holds the place does it,
  * nobody waits for it (null). Matching is SQL's, on what is committed: a registration that another server has just made counts.
  */
-export async function fanOut(db: Database, at: string): Promise<FanOut | null> {
+export async function fanOut(db: Database, at: string, limit: number): Promise<FanOut | null> {
   return db.transaction(async (sql) => {
     const rows = await sql.query<
       EventRow & { bound: bigint; place_horizon: bigint; place_seq: bigint; wanted: boolean }
-    >(NEXT, [], 'next events');
+    >(NEXT, [limit], 'next events');
     const [first] = rows;
     if (!first) return null;
     const from: EventPlace = { horizon: first.place_horizon, seq: first.place_seq };
@@ -98,6 +98,6 @@ export async function fanOut(db: Database, at: string): Promise<FanOut | null> {
     let seen = 0n;
     for (const { seq } of events) if (seq > seen) seen = seq;
     const to: EventPlace = { horizon: last.horizon, seq: last.seq };
-    return { wanted, from, to, fresh, seen, more: events.length === BATCH };
+    return { wanted, from, to, fresh, seen, more: events.length === limit };
   });
 }

@@ -53,12 +53,14 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
   const agentFor = (allow_private: boolean): Agent => {
     const options = {
       timeout: timeout_ms,
-      lookup: (hostname: string, _options: unknown, done: (...answer: unknown[]) => void) => {
+      lookup: (hostname: string, { all }: { all?: boolean }, done: (...answer: unknown[]) => void) => {
         resolve(hostname).then(
           (found) => {
             const usable = allow_private ? found : found.filter(({ address }) => !isBlocked(address));
-            if (usable.length > 0) return done(null, usable);
-            done(new BlockedAddress(`${hostname} has no public address`));
+            const [first] = usable;
+            if (!first) return done(new BlockedAddress(`${hostname} has no public address`));
+            if (all) done(null, usable);
+            else done(null, first.address, first.family);
           },
           (error: unknown) => done(error),
         );

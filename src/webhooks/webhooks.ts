@@ -9,7 +9,7 @@ import { createBodies, type ShowPayment } from './body.ts';
 import { createCourier } from './courier.ts';
 import { deliveryRoutes } from './delivery-routes.ts';
 import { eventRoutes } from './event-routes.ts';
-import { fanOut } from './fanout.ts';
+import { fanOut, MOST_EVENTS } from './fanout.ts';
 import { createHub } from './hub.ts';
 import { createMembership } from './membership.ts';
 import { addGauges } from './gauges.ts';
@@ -146,13 +146,26 @@ function createFan(
   membership: ReturnType<typeof createMembership>,
 ) {
   let unwanted_until = 0;
+  let at_once = MOST_EVENTS;
   let passed: { horizon: bigint; seq: bigint } | null = null;
+
+  /** Fewer events at once where so many registrations want them that the time of a statement was not enough. */
+  async function pass(): ReturnType<typeof fanOut> {
+    try {
+      const out = await fanOut(db, timeText(clock.now()), at_once);
+      at_once = Math.min(MOST_EVENTS, at_once * 2);
+      return out;
+    } catch (error) {
+      at_once = Math.ceil(at_once / 4);
+      throw error;
+    }
+  }
 
   async function run(): Promise<bigint | null> {
     if (performance.now() < unwanted_until) return null;
     let seen = 0n;
     for (;;) {
-      const out = await fanOut(db, timeText(clock.now()));
+      const out = await pass();
       // Another server holds the place and tells when it is done.
       if (!out) return null;
       if (passed && (passed.horizon !== out.from.horizon || passed.seq !== out.from.seq)) courier.missed();
