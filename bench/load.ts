@@ -5,7 +5,7 @@ export interface Load {
   /** What all the processes have used so far. */
   cpu(): CpuSeconds;
   /** One request on one of the connections; throws for an unexpected status. Answers the body's text. */
-  call(method: 'GET' | 'POST', path: string, body?: unknown): Promise<string>;
+  call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<string>;
   close(): Promise<void>;
 }
 

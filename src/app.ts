@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { OutgoingHttpHeaders } from 'node:http';
 import cors from '@fastify/cors';
 import scalar from '@scalar/fastify-api-reference';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
@@ -8,7 +9,7 @@ import { LaneFull } from './core/batch.ts';
 import type { Clock } from './core/clock.ts';
 import { isUnavailable, sqlState } from './core/db.ts';
 import { ApiError } from './core/errors.ts';
-import type { Caller, Route } from './core/http.ts';
+import { StreamAnswer, type Caller, type Route } from './core/http.ts';
 import type { Answer, Idempotency } from './core/idempotency.ts';
 import { parseJson, stringifyJson } from './core/json.ts';
 import type { Metrics } from './core/metrics.ts';
@@ -120,7 +121,8 @@ function mount(app: FastifyInstance, deps: AppDeps, route: Route): void {
       const started = performance.now();
       try {
         const answer = await answerRoute(deps, route, check, request);
-        send(reply, answer);
+        if (answer instanceof StreamAnswer) stream(reply, answer);
+        else send(reply, answer);
       } catch (error) {
         answerError(deps, request, reply, error, route.operation_id);
       }
@@ -136,13 +138,23 @@ function send(reply: FastifyReply, { status, body }: Answer): void {
   reply.send(body);
 }
 
+/** Sends the headers at once, those that hooks have set included, and hands the socket over. */
+function stream(reply: FastifyReply, { content_type, run }: StreamAnswer): void {
+  reply.hijack();
+  const headers = Object.entries(reply.getHeaders()).filter(([, value]) => value !== undefined);
+  const own = { 'content-type': content_type, 'cache-control': 'no-store', 'x-accel-buffering': 'no' };
+  reply.raw.writeHead(200, { ...(Object.fromEntries(headers) as OutgoingHttpHeaders), ...own });
+  reply.raw.flushHeaders();
+  run(reply.raw);
+}
+
 /** Refusals in the order of the contract: credentials, permission, shape, path and query, then the rules. */
 async function answerRoute(
   deps: AppDeps,
   route: Route,
   check: ReturnType<typeof checkOf> | null,
   request: FastifyRequest,
-): Promise<Answer> {
+): Promise<Answer | StreamAnswer> {
   const absent = request.raw_body === '';
   if (route.body && !(absent && route.body_optional)) {
     if (request.headers['content-type'] === undefined) {
@@ -155,14 +167,19 @@ async function answerRoute(
   const params = checkParams(request.params as Record<string, string>);
   const search = request.url.indexOf('?');
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
-  const run = async (): Promise<Answer> => {
-    const input = { caller, params, query, body, request_id: request.id };
-    const result = await route.handler(input as Parameters<Route['handler']>[0]);
+  const handle = (): Promise<unknown> => {
+    const input = { caller, params, query, body, request_id: request.id, headers: request.headers };
+    return route.handler(input as Parameters<Route['handler']>[0]);
+  };
+  const answerOf = (result: unknown): Answer => {
     const { status } = route.success;
     return { status, body: result === undefined ? '' : stringifyJson(result) };
   };
   const key = request.headers['idempotency-key'];
-  if (route.method !== 'POST' || key === undefined) return run();
+  if (route.method !== 'POST' || key === undefined) {
+    const result = await handle();
+    return result instanceof StreamAnswer ? result : answerOf(result);
+  }
   if (typeof key !== 'string' || key.length < 1 || key.length > MAX_IDEMPOTENCY_KEY) {
     throw new ApiError(
       'invalid_parameter',
@@ -177,8 +194,9 @@ async function answerRoute(
       method: request.method,
       path: request.url,
       body: request.raw_body,
+      secret: route.success.secret ?? false,
     },
-    () => run().catch(refusalAsAnswer),
+    () => handle().then(answerOf).catch(refusalAsAnswer),
   );
 }
 

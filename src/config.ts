@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Rate } from './core/rate.ts';
+import { parseKey } from './core/vault.ts';
 import { readNodesFile, type NodeEntry } from './lightning/nodes-file.ts';
 import { SOURCES } from './quotes/sources.ts';
 import { parseSandboxRate } from './quotes/walk.ts';
@@ -19,6 +20,18 @@ export interface Config {
   trusted_proxies: readonly string[];
   cors_origins: readonly string[];
   sandbox_block_seconds: number;
+  /** Seals what is stored secretly; null: the one in the data folder, made at the first start. */
+  secret_key: Buffer | null;
+  webhooks: {
+    /** Staging environments may have webhooks over http, to private addresses, on any port. */
+    allow_private: boolean;
+    /** A registration of which only failures come for this long is stopped. */
+    stop_after_hours: number;
+    /** Events and ended deliveries are kept this long. */
+    kept_days: number;
+    /** Event streams that are open at once in one process: each holds a socket and some kilobytes. */
+    max_streams: number;
+  };
   /** Real nodes, beside the sandbox. */
   nodes: readonly NodeEntry[];
   /** Addresses that wallets with `ofac_compliant` do not pay; null: no list, so that no wallet can have the policy. */
@@ -98,6 +111,18 @@ export function loadConfig(environment: Environment): Config {
     }
     return given.replace(/\/$/, '');
   };
+  const secret = (name: string): Buffer | null => {
+    const given = text(name);
+    const key = given === null ? null : parseKey(given);
+    if (given !== null && key === null)
+      faults.push(`${name} must be 32 bytes in Base64, or 64 hex digits (openssl rand -base64 32)`);
+    return key;
+  };
+  const yes = (name: string, fallback: boolean): boolean => {
+    const given = text(name);
+    if (given !== null && given !== 'true' && given !== 'false') faults.push(`${name} must be true or false`);
+    return given === null ? fallback : given === 'true';
+  };
   const asked = list('COULOMB_RATE_SOURCES');
   const sources = asked.map((entry) => {
     const [name = '', base_url] = entry.split(/=(.*)/s);
@@ -129,6 +154,13 @@ export function loadConfig(environment: Environment): Config {
     trusted_proxies: list('COULOMB_TRUSTED_PROXIES'),
     cors_origins: list('COULOMB_CORS_ORIGINS'),
     sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
+    secret_key: secret('COULOMB_SECRET_KEY'),
+    webhooks: {
+      allow_private: yes('COULOMB_WEBHOOK_ALLOW_PRIVATE', text('DATABASE_URL') === null),
+      stop_after_hours: number('COULOMB_WEBHOOK_STOP_AFTER_HOURS', 72, 1, 8760),
+      kept_days: number('COULOMB_EVENTS_KEPT_DAYS', 30, 2, 3650),
+      max_streams: number('COULOMB_MAX_STREAMS', 5000, 1, 100_000),
+    },
     nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
     sanctions: sanctions_file === null ? null : readSanctionsFile(sanctions_file, faults),
     confirmations: {

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrap, credentialsFile } from './admin/bootstrap.ts';
+import { listen, LISTEN_USAGE } from './admin/listen.ts';
 import { parseCommand, UsageError, usages } from './admin/commands.ts';
 import { ConfigError, loadConfig, type Config } from './config.ts';
 import { openDatabase, type Database } from './core/db.ts';
@@ -8,6 +9,7 @@ import { AlreadyRunning, openEmbedded, startEmbedded, writeSecret, type Embedded
 import { stringifyJson } from './core/json.ts';
 import { createLog } from './core/log.ts';
 import { migrate } from './core/migrate.ts';
+import { WrongKey } from './core/vault.ts';
 import { compareRegisteredNodes, startServer } from './server.ts';
 
 const SANDBOX_LIMIT_MSATS = 1_000_000_000n;
@@ -16,6 +18,7 @@ const HELP = `coulomb: payments over Bitcoin and Lightning
 
   coulomb serve                  run the server (npm start)
   coulomb migrate                apply migrations and stop
+  ${LISTEN_USAGE}
   ${usages().join('\n  ')}
 
 Every command takes --json. Settings are environment variables: see the README.`;
@@ -123,6 +126,7 @@ async function main(argv: readonly string[]): Promise<void> {
   if (command === undefined || command === '--help' || command === 'help') return say(HELP);
   const config = loadConfig(process.env);
   if (command === 'serve') return serve(config);
+  if (command === 'listen') return listen(argv.slice(1), join(config.data_dir, 'sandbox.env'), say);
   if (command === 'migrate') return withDatabase(config, () => Promise.resolve(say('migrations applied')));
   const parsed = parseCommand(argv);
   const base_url = `${config.public_url ?? `http://${config.host}:${config.port}`}/v1`;
@@ -140,7 +144,10 @@ async function main(argv: readonly string[]): Promise<void> {
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   const expected =
-    error instanceof UsageError || error instanceof ConfigError || error instanceof AlreadyRunning;
+    error instanceof UsageError ||
+    error instanceof ConfigError ||
+    error instanceof AlreadyRunning ||
+    error instanceof WrongKey;
   process.stderr.write(`coulomb: ${expected ? error.message : ((error as Error).stack ?? String(error))}\n`);
   process.exit(expected ? 2 : 1);
 });

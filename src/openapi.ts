@@ -28,6 +28,7 @@ const MEANING: Record<number, string> = {
   403: 'Not allowed',
   404: 'Not found',
   409: 'The id exists',
+  410: 'Gone: what comes next was removed; start again without a place',
   413: 'Body too large',
   415: 'Body is not JSON',
   422: 'Body does not have the required shape',
@@ -37,6 +38,11 @@ const MEANING: Record<number, string> = {
 
 const named = (name: string): Json => ({ $ref: `#/components/schemas/${name}` });
 const json = (schema: unknown): Json => ({ 'application/json': { schema } });
+
+const contentOf = (schema: unknown, also: readonly string[]): Json => ({
+  ...json(schema),
+  ...Object.fromEntries(also.map((type) => [type, { schema: { type: 'string' } }])),
+});
 
 const envelope: Json = {
   type: 'object',
@@ -57,8 +63,11 @@ function responsesOf(route: Route): Json {
     const schema = contract.components.schemas[name] ? named(name) : envelope;
     responses[status] = { description: MEANING[Number(status)] ?? '', content: json(schema) };
   }
-  const { status, schema } = route.success;
-  responses[status] = { description: MEANING[status] ?? '', ...(schema ? { content: json(schema) } : {}) };
+  const { status, schema, also = [] } = route.success;
+  responses[status] = {
+    description: MEANING[status] ?? '',
+    ...(schema ? { content: contentOf(schema, also) } : {}),
+  };
   return responses;
 }
 
@@ -89,13 +98,17 @@ function parametersOf(route: Route): Json[] {
   return [...path, ...query, ...(route.method === 'POST' ? [idempotency] : [])];
 }
 
+const shownBody = (route: Route): unknown => (route.body_shown ? named(route.body_shown) : route.body);
+
 function operationOf(route: Route): Json {
   return {
     operationId: route.operation_id,
     tags: [route.tag],
     summary: route.summary,
     parameters: parametersOf(route),
-    ...(route.body ? { requestBody: { required: !route.body_optional, content: json(route.body) } } : {}),
+    ...(route.body
+      ? { requestBody: { required: !route.body_optional, content: json(shownBody(route)) } }
+      : {}),
     responses: responsesOf(route),
     security: [{ api_key: [] }, { bearer_token: [] }],
   };

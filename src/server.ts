@@ -1,31 +1,39 @@
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
+import { addGauges, addRateGauges } from './gauges.ts';
+import { createAlarm } from './core/alarm.ts';
 import { createAuthenticator } from './core/auth.ts';
-import { systemClock, timeText, type Clock } from './core/clock.ts';
+import { systemClock, timeText, within, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
 import { createIdempotency } from './core/idempotency.ts';
-import { createMetrics, type Metrics } from './core/metrics.ts';
+import { createMetrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
-import type { Rate } from './core/rate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
+import { stringifyJson } from './core/json.ts';
 import { analyzeGrown } from './core/statistics.ts';
+import { openVault } from './core/vault.ts';
 import { creditRoutes } from './credit/routes.ts';
-import { positions, rollUp } from './ledger/rollup.ts';
+import { rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
 import { createSandboxNode } from './lightning/sandbox.ts';
 import { createNodeBooks } from './nodes/books.ts';
 import { lastChains } from './nodes/store.ts';
 import { foldCounts } from './payments/fold.ts';
-import { createPayments, type PaymentEngine } from './payments/payments.ts';
+import { createPayments } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
+import type { Payment } from './payments/types.ts';
+import { paymentView } from './payments/view.ts';
 import { policyRoutes } from './policies/routes.ts';
 import { sweepMinutes } from './policies/usage.ts';
-import { createRates, type Rates } from './quotes/rates.ts';
+import { createRates } from './quotes/rates.ts';
 import { quoteRoutes } from './quotes/routes.ts';
 import { sweepQuotes } from './quotes/store.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
+import { systemResolve, type Resolve } from './webhooks/target.ts';
+import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
   /** Where it listens, without `/v1`. */
@@ -45,7 +53,6 @@ const FOLD_MS = 5000;
 // Another server may be counting many millions.
 const COUNTING_MS = 600_000;
 const BOOKS_MS = 10_000;
-const READY_TIMEOUT_MS = 2000;
 
 /** Opens the pool; waits a while for a database that is not up yet. */
 async function openAndMigrate(config: Config, url: string, log: Logger): Promise<Database> {
@@ -73,8 +80,15 @@ export async function startServer(
   url: string,
   log: Logger,
   clock: Clock = systemClock,
+  resolve: Resolve = systemResolve,
 ): Promise<RunningServer> {
   const db = await openAndMigrate(config, url, log);
+  const vault = await openVault(db, config.secret_key, join(config.data_dir, 'secret.key'), log).catch(
+    async (error: unknown) => {
+      await db.close();
+      throw error;
+    },
+  );
   // Counts that there are payments of already: after an upgrade, or a restore.
   await foldCounts(db, COUNTING_MS);
   const metrics = createMetrics();
@@ -82,6 +96,7 @@ export async function startServer(
   const real = await openRealNodes(config, db, log);
   const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
+  const alarm = createAlarm({ db, log }, Object.values(CHANNELS));
   const rates = createRates({ clock, log, config: config.rates });
   const payments = createPayments({
     db,
@@ -91,9 +106,23 @@ export async function startServer(
     config,
     currentRate: (scope) => rates.current(db, scope),
     onNode: books.book,
+    onEvents: (last) => alarm.ring(CHANNELS.events, last),
+  });
+  const cursor_secret = await cursorSecret(db);
+  const webhooks = createWebhooks({
+    db,
+    clock,
+    log,
+    vault,
+    alarm,
+    metrics,
+    config: config.webhooks,
+    cursor_secret,
+    resolve,
+    show: (row) => stringifyJson(paymentView(row as unknown as Payment)),
   });
   const authenticator = createAuthenticator({ db, clock, log });
-  const idempotency = createIdempotency({ db, clock });
+  const idempotency = createIdempotency({ db, clock, vault });
   const { max_batch, max_queue } = config;
   const app = await buildApp({
     config,
@@ -110,7 +139,7 @@ export async function startServer(
         nodes,
         payments,
         sanctions: config.sanctions,
-        cursor_secret: await cursorSecret(db),
+        cursor_secret,
         max_batch,
         max_queue,
       }),
@@ -126,6 +155,7 @@ export async function startServer(
         max_queue,
       }),
       ...sandboxRoutes({ sandbox }),
+      ...webhooks.routes,
     ],
     notReady: () => notReady(db, nodes),
   });
@@ -137,6 +167,7 @@ export async function startServer(
       await sweepMinutes(db, clock);
       await sweepUnusedQuotes(db, clock);
       await rollUp(db);
+      await webhooks.sweep();
     }),
     every(STATISTICS_MS, log, () => analyzeGrown(db)),
     every(FOLD_MS, log, () => foldCounts(db, 0)),
@@ -148,6 +179,8 @@ export async function startServer(
   // The sandbox has a rate of its own.
   if (real.length > 0) rates.start();
   await payments.start();
+  await alarm.start();
+  await webhooks.start();
   await app.listen({ host: config.host, port: config.port });
   const { port } = app.server.address() as { port: number };
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
@@ -155,9 +188,12 @@ export async function startServer(
     url: `http://${host}:${port}`,
     db,
     async stop() {
+      await webhooks.endStreams();
       await app.close();
       for (const timer of timers) await timer.stop();
       await payments.stop();
+      await webhooks.stop();
+      await alarm.stop();
       await rates.stop();
       for (const node of nodes.values()) await node.stop();
       await authenticator.stop();
@@ -248,14 +284,6 @@ function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   };
 }
 
-async function within<T>(work: Promise<T>, timeout_ms = READY_TIMEOUT_MS): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), timeout_ms);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
-}
-
 async function notReady(
   db: Database,
   nodes: ReadonlyMap<string, LightningNode>,
@@ -274,112 +302,4 @@ async function notReady(
   });
   await Promise.all([...nodes.values()].map((node) => check(`node ${node.id}`, () => node.ping())));
   return missing;
-}
-
-function addGauges(
-  metrics: Metrics,
-  db: Database,
-  nodes: ReadonlyMap<string, LightningNode>,
-  payments: PaymentEngine,
-  books: ReturnType<typeof createNodeBooks>,
-): void {
-  metrics.gauge('coulomb_queue_depth', 'Commands that wait for their batch', [], () =>
-    Promise.resolve([[{}, payments.queueDepth()]]),
-  );
-  metrics.gauge('coulomb_database_connections', 'Connections of the pool', ['state'], () => {
-    const { total, idle, waiting } = db.stats();
-    return Promise.resolve([
-      [{ state: 'open' }, total],
-      [{ state: 'idle' }, idle],
-      [{ state: 'waited_for' }, waiting],
-    ]);
-  });
-  metrics.gauge(
-    'coulomb_payments_in_flight',
-    'Payments that somebody still has to move, by state',
-    ['state'],
-    async () => {
-      const rows = await db.query<{ state: string; count: bigint }>(
-        `SELECT p.state, count(*) AS count FROM jobs j
-       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
-         AND p.id = j.payment_id
-       GROUP BY p.state`,
-      );
-      return rows.map(({ state, count }) => [{ state }, Number(count)]);
-    },
-  );
-  metrics.gauge(
-    'coulomb_oldest_send_in_flight_seconds',
-    'Age of the oldest send that has not ended',
-    [],
-    async () => {
-      const [row] = await db.query<{ age: number | null }>(
-        `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM jobs j
-       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
-         AND p.id = j.payment_id
-       WHERE j.kind IN ('dispatch', 'internal', 'track', 'chain')`,
-      );
-      return [[{}, row?.age ?? 0]];
-    },
-  );
-  metrics.gauge(
-    'coulomb_node_drift_msats',
-    'Worth of a node minus the ledger; 0 when nothing moves',
-    ['node'],
-    async () => {
-      const drifts = await Promise.all(
-        [...nodes.values()].map(async (node): Promise<[Record<string, string>, number][]> => {
-          // A node that is away has no worth to compare; the gauge below says so.
-          if (!node.reachable()) return [];
-          await within(books.book(node));
-          const { drift_msats } = await within(books.compare(node));
-          return [[{ node: node.id }, Number(drift_msats)]];
-        }),
-      );
-      return drifts.flat();
-    },
-  );
-  metrics.gauge(
-    'coulomb_operator_position',
-    "Balance of the operator's own accounts in base units: exchange (its position), fees earned, money in suspense",
-    ['account', 'currency'],
-    async () =>
-      (await positions(db)).map(({ kind, currency, balance }) => [
-        { account: kind, currency },
-        Number(balance),
-      ]),
-  );
-  metrics.gauge('coulomb_node_reachable', '1 while a connection to the node stands', ['node'], () =>
-    Promise.resolve([...nodes.values()].map((node) => [{ node: node.id }, node.reachable() ? 1 : 0])),
-  );
-}
-
-function addRateGauges(metrics: Metrics, clock: Clock, rates: Rates): void {
-  const cents = ({ coefficient, scale }: Rate): number => Number(coefficient) / 10 ** scale;
-  metrics.gauge(
-    'coulomb_rate_cents_per_btc',
-    'What each source said last; `median` is what is quoted',
-    ['source'],
-    () => {
-      const { readings, result } = rates.readings();
-      const median: [Record<string, string>, number][] = result.rate
-        ? [[{ source: 'median' }, cents(result.rate)]]
-        : [];
-      return Promise.resolve([
-        ...readings.map(({ source, rate }): [Record<string, string>, number] => [{ source }, cents(rate)]),
-        ...median,
-      ]);
-    },
-  );
-  metrics.gauge('coulomb_rate_age_seconds', 'Age of what each source said last', ['source'], () =>
-    Promise.resolve(
-      rates.readings().readings.map(({ source, at_ms }) => [{ source }, (clock.now() - at_ms) / 1000]),
-    ),
-  );
-  metrics.gauge(
-    'coulomb_rate_source_left_out',
-    '1 for a source that is far from the median',
-    ['source'],
-    () => Promise.resolve(rates.readings().result.left_out.map((source) => [{ source }, 1])),
-  );
 }

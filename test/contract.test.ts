@@ -30,7 +30,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-const SERVED_OPERATIONS = 22;
+const SERVED_OPERATIONS = 36;
 const METHODS = ['get', 'post', 'patch', 'put', 'delete'];
 
 function* operations(document: Document): Generator<[path: string, method: string, operation: Operation]> {

@@ -10,6 +10,7 @@ import { createLog } from '../src/core/log.ts';
 import type { NodeEntry } from '../src/lightning/nodes-file.ts';
 import { runAudit } from '../src/ledger/audit.ts';
 import { startServer } from '../src/server.ts';
+import type { Resolve } from '../src/webhooks/target.ts';
 import { createClient, installFetchHook, type Client } from './client.ts';
 import { createTestDatabase } from './database.ts';
 
@@ -51,6 +52,8 @@ const settings = (environment: Record<string, string>): Record<string, string> =
   COULOMB_LOG_LEVEL: 'fatal',
   // No test depends on the internet.
   COULOMB_RATE_SOURCES: 'none',
+  COULOMB_SECRET_KEY: 'c'.repeat(64),
+  COULOMB_WEBHOOK_ALLOW_PRIVATE: 'true',
   ...environment,
 });
 
@@ -59,11 +62,12 @@ export async function startTestServer(
   environment: Record<string, string> = {},
   clock?: Clock,
   network?: string,
+  resolve?: Resolve,
 ): Promise<TestServer> {
   installFetchHook();
   const database = await createTestDatabase();
   const config = loadConfig(settings(environment));
-  const server = await startServer(config, database.url, createLog(config.log_level), clock);
+  const server = await startServer(config, database.url, createLog(config.log_level), clock, resolve);
   const credentials = await newTenant(database.db, network, config.nodes);
   const base_url = `${server.url}/v1`;
   return {

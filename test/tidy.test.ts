@@ -21,7 +21,7 @@ function importsOf(path: string): string[] {
   );
 }
 
-const SLICES = ['wallets', 'payments', 'quotes', 'policies', 'credit', 'sandbox', 'nodes'];
+const SLICES = ['wallets', 'payments', 'quotes', 'policies', 'credit', 'sandbox', 'nodes', 'webhooks'];
 /** The few arrows between slices: a payment uses up a quote and obeys its wallet's policies. */
 const NEIGHBOURS: Record<string, string[]> = { payments: ['quotes', 'policies'] };
 /** Which rooms each room may open; a room always may use itself. */
@@ -38,7 +38,8 @@ const ARROWS: Record<string, string[]> = {
   'operations.ts': ['core', 'app.ts'],
   'openapi.ts': ['core'],
   'config.ts': ['core', 'lightning', 'quotes'],
-  'server.ts': ['app.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
+  'gauges.ts': ['core', 'ledger', 'lightning', 'nodes', 'payments', 'quotes'],
+  'server.ts': ['app.ts', 'gauges.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
   'main.ts': ['server.ts', 'admin', 'config.ts', 'core'],
 };
 const roomOf = (path: string): string => path.split('/')[1] ?? '';

@@ -28,3 +28,14 @@ export function createTimestamps(clock: Clock): () => string {
     return timeText(now_ms, microseconds);
   };
 }
+
+const PATIENCE_MS = 2000;
+
+/** The work's result, or a rejection when it takes longer. */
+export async function within<T>(work: Promise<T>, timeout_ms = PATIENCE_MS): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer in time')), timeout_ms);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}

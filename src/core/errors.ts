@@ -56,6 +56,12 @@ const ERROR_STATUS = {
   missing_address: 400,
   quote_required: 400,
   not_supported_network: 400,
+  // webhooks and events
+  invalid_webhook: 400,
+  webhook_exists: 409,
+  webhook_not_found: 404,
+  webhook_delivery_not_found: 404,
+  events_removed: 410,
   // quotes
   invalid_quote_request: 400,
   mismatch_currency: 400,

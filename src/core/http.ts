@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
 
 export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
@@ -19,6 +20,18 @@ export interface RouteInput<P, Q, B> {
   query: Q;
   body: B;
   request_id: string;
+  /** As sent, in lower case. */
+  headers: Readonly<Record<string, string | string[] | undefined>>;
+}
+
+/** An answer that goes on: takes over the socket once the headers are sent, and ends by itself. */
+export class StreamAnswer {
+  readonly content_type: string;
+  readonly run: (socket: ServerResponse) => void;
+  constructor(content_type: string, run: (socket: ServerResponse) => void) {
+    this.content_type = content_type;
+    this.run = run;
+  }
 }
 
 /**
@@ -47,9 +60,18 @@ export interface Route<
   /** null says something of its own here, so it is not dropped before the check. */
   keeps_nulls?: boolean;
   selectBody?: (raw_body: Record<string, unknown>) => TSchema;
-  success: { status: 200 | 202; schema?: object };
+  /** The contract's schema of the body, by name, where the document shows that and the check is coarser. */
+  body_shown?: string;
+  success: {
+    status: 200 | 202;
+    schema?: object;
+    /** The answer holds a secret that is shown once: stored for replays it is sealed. */
+    secret?: boolean;
+    /** Other content types that the answer may have. */
+    also?: readonly string[];
+  };
   /** Contract schema names by status; the ones that every operation has are added. */
-  errors: Partial<Record<400 | 403 | 404 | 409 | 503, string>>;
+  errors: Partial<Record<400 | 403 | 404 | 409 | 410 | 503, string>>;
   handler(input: RouteInput<Static<P>, Static<Q>, Static<B>>): Promise<unknown>;
 }
 

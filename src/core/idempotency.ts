@@ -3,6 +3,7 @@ import type { Clock } from './clock.ts';
 import { timeText } from './clock.ts';
 import type { Database } from './db.ts';
 import { ApiError } from './errors.ts';
+import { isSealed, type Vault } from './vault.ts';
 
 export interface Answer {
   status: number;
@@ -17,6 +18,8 @@ export interface IdempotentRequest {
   method: string;
   path: string;
   body: string;
+  /** The answer holds a secret: it is stored sealed. */
+  secret: boolean;
 }
 
 export interface Idempotency {
@@ -45,7 +48,15 @@ interface KeyRow {
 }
 
 /** Idempotency keys (semantics.md, "Replays"), kept per API key in the database. */
-export function createIdempotency({ db, clock }: { db: Database; clock: Clock }): Idempotency {
+export function createIdempotency({
+  db,
+  clock,
+  vault,
+}: {
+  db: Database;
+  clock: Clock;
+  vault: Vault;
+}): Idempotency {
   const KEY = 'organization_id = $1 AND api_key_id = $2 AND key = $3';
 
   async function reserve(id: string[], hash: Buffer): Promise<boolean> {
@@ -72,7 +83,9 @@ export function createIdempotency({ db, clock }: { db: Database; clock: Clock })
     if (!row.request_hash.equals(hash)) {
       throw new ApiError('invalid_data', 'Idempotency-Key was used for another request', { status: 422 });
     }
-    return row.status === null ? null : { status: row.status, body: row.body ?? '' };
+    if (row.status === null) return null;
+    const body = row.body ?? '';
+    return { status: row.status, body: isSealed(body) ? vault.open(body, id.join('/')) : body };
   }
 
   return {
@@ -106,7 +119,7 @@ export function createIdempotency({ db, clock }: { db: Database; clock: Clock })
       if (stored(answer.status)) {
         await db.query(
           `UPDATE idempotency_keys SET status = $4, body = $5 WHERE ${KEY}`,
-          [...id, answer.status, answer.body],
+          [...id, answer.status, request.secret ? vault.seal(answer.body, id.join('/')) : answer.body],
           'store idempotent answer',
         );
       } else {

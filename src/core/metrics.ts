@@ -3,6 +3,8 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 export interface Metrics {
   registry: Registry;
   request(operation_id: string, status: number, seconds: number): void;
+  /** A counter with one label; answers how to count. */
+  counter(name: string, help: string, label: string): (value: string) => void;
   /** A gauge whose value is read when it is scraped. */
   gauge(
     name: string,
@@ -34,6 +36,10 @@ export function createMetrics(): Metrics {
     request(operation, status, seconds) {
       requests.inc({ operation, status });
       latency.observe({ operation }, seconds);
+    },
+    counter(name, help, label) {
+      const counter = new Counter({ name, help, labelNames: [label], registers: [registry] });
+      return (value) => counter.inc({ [label]: value });
     },
     gauge(name, help, labelNames, read) {
       registry.registerMetric(

@@ -113,6 +113,7 @@ function outputHere(
       onChainReceipt(view, now, false),
     );
   } else if (output.state === 'seen') {
+    if (!stored) work.tell(payment, 'detected');
     payment.receipts = [
       ...payment.receipts.filter((receipt) => !isReceiptOf(receipt, now)),
       onChainReceipt(view, now, true),

@@ -1,5 +1,5 @@
+import { bindingOf, readCursor, writeCursor } from '../core/cursor.ts';
 import type { Sql } from '../core/db.ts';
-import { bindingOf, readCursor, writeCursor } from './cursor.ts';
 import { areMovingOrChecks, statesOf } from './states.ts';
 import type { Payment } from './types.ts';
 

@@ -26,6 +26,8 @@ export interface PaymentsDeps {
   currentRate: CurrentRate;
   /** Runs when a node has connected, before anything is sent through it, and whenever its chain changed. */
   onNode(node: LightningNode): Promise<void>;
+  /** Runs after each commit that wrote events, with the highest number of them. */
+  onEvents?: (last: bigint) => void;
 }
 
 /** Everything that moves payments in this process. */
@@ -59,6 +61,7 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     worker: jobs.worker,
     max_batch: config.max_batch,
     max_queue: config.max_queue,
+    ...(deps.onEvents ? { onEvents: deps.onEvents } : {}),
   });
   const histories = createHistories(db, log);
   const calls = createCalls();

@@ -177,6 +177,7 @@ function book(work: Work, payment: Payment, money: Booking): void {
     };
     payment.exchanges = [...payment.exchanges, exchange];
   }
+  work.tell(payment, 'succeeded');
   const reached = payment.payable === null || payment.received - payment.suspended >= payment.payable;
   if (payment.state === 'completed' || !reached) {
     work.record(payment, 'partially_received');

@@ -28,6 +28,12 @@ export type SendState = keyof typeof MOVES.send;
 export type ReceiveState = keyof typeof MOVES.receive;
 export type State = SendState | ReceiveState;
 
+/** What the outside is told when a payment comes into a state (semantics.md section 5). */
+export const EVENT_AT: { send: Partial<Record<State, string>>; receive: Partial<Record<State, string>> } = {
+  send: { completed: 'succeeded', failed: 'failed' },
+  receive: { receiving: 'generated', expired: 'expired', completed: 'completed', failed: 'failed' },
+};
+
 /** The contract's status of each state. */
 export const STATUS: Record<State, string> = {
   checked: 'approved',

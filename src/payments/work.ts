@@ -1,4 +1,5 @@
 import { insertRows, type Sql } from '../core/db.ts';
+import { insertEvents } from '../core/events.ts';
 import {
   lockWallets,
   newPosting,
@@ -17,7 +18,7 @@ import {
   type StoredQuote,
 } from '../quotes/consume.ts';
 import { countChanges, openFacts, restingStatus } from './counts.ts';
-import { mayMove, type State } from './states.ts';
+import { EVENT_AT, mayMove, type State } from './states.ts';
 import { raiseAttention, type AttentionKind } from './attention.ts';
 import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
 import { lockPayments, promotePayments, readOutputs, updatePayments } from './store.ts';
@@ -101,6 +102,9 @@ export class Work {
   readonly #outputs_gone = new Set<SeenOutput>();
   readonly #chain_sends: object[] = [];
   readonly #raised: object[] = [];
+  readonly #events: { payment: Payment; event: string }[] = [];
+  /** The highest number of an event that was written; 0 when there was none. */
+  last_event = 0n;
 
   constructor(time: () => string, worker: number) {
     this.time = time;
@@ -260,6 +264,13 @@ export class Work {
     payment.state = to;
     if (error) payment.error = error;
     this.record(payment, event_type, error?.detail);
+    const event = EVENT_AT[payment.direction][to];
+    if (event !== undefined) this.tell(payment, event);
+  }
+
+  /** Tells webhooks and streams, with the payment as this work leaves it. A check is no payment: nobody hears of it. */
+  tell(payment: Payment, event: string): void {
+    if (!payment.check_only) this.#events.push({ payment, event });
   }
 
   /** Adds a history event and touches the payment. */
@@ -343,8 +354,23 @@ export class Work {
       insertRows(sql, 'chain_sends', this.#chain_sends),
       raiseAttention(sql, this.#raised),
       dropKeys(sql, this.#dropped),
+      this.#flushEvents(sql),
       consumeQuotes(sql, this.#consumed),
     ]);
+  }
+
+  async #flushEvents(sql: Sql): Promise<void> {
+    const rows = this.#events.map(({ payment, event }) => ({
+      organization_id: payment.organization_id,
+      environment_id: payment.environment_id,
+      payment_id: payment.id,
+      wallet_id: payment.wallet_id,
+      type: payment.direction,
+      event,
+      payment,
+      at: payment.updated_at,
+    }));
+    this.last_event = await insertEvents(sql, rows);
   }
 
   #flushJobs(sql: Sql): Promise<unknown> {

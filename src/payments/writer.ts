@@ -13,6 +13,8 @@ export interface WriterOptions {
   worker: number;
   max_batch: number;
   max_queue: number;
+  /** Runs after the commit of a batch that wrote events, with the highest number of them. */
+  onEvents?: (last: bigint) => void;
 }
 
 export interface Writer {
@@ -33,13 +35,17 @@ const LANE_WIDTH = 1;
 /** Opens the lanes through which every change of a payment or balance goes, whoever asks for it. */
 export function createWriter(options: WriterOptions): Writer {
   async function attempt(commands: readonly Command<unknown>[]): Promise<Verdict<unknown>[]> {
-    return options.db.transaction(async (sql) => {
+    let last_event = 0n;
+    const verdicts = await options.db.transaction(async (sql) => {
       const work = new Work(options.time, options.worker);
       await work.load(sql, commands);
-      const verdicts = commands.map((command) => decide(work, command));
+      const decided = commands.map((command) => decide(work, command));
       await work.flush(sql);
-      return verdicts;
+      last_event = work.last_event;
+      return decided;
     });
+    if (last_event > 0n) options.onEvents?.(last_event);
+    return verdicts;
   }
 
   async function run(commands: readonly Command<unknown>[], tries = 1): Promise<Verdict<unknown>[]> {

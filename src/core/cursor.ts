@@ -1,5 +1,5 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
-import { ApiError } from '../core/errors.ts';
+import { ApiError } from './errors.ts';
 
 /** Where a page ended: the last row's sort value and id. */
 export interface Position {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ApiError } from '../core/errors.ts';
+import { ApiError } from './errors.ts';
 import { bindingOf, readCursor, writeCursor } from './cursor.ts';
 
 const secret = randomBytes(32);

@@ -1,0 +1,170 @@
+import { createHmac } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { headersOf, post } from '../webhooks/attempt.ts';
+import { openNetwork, systemResolve } from '../webhooks/target.ts';
+import { UsageError } from './commands.ts';
+
+export const LISTEN_USAGE =
+  'coulomb listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --api-key KEY --organization ID --environment ID]';
+
+interface Listen {
+  forward_to: string;
+  api_url: string;
+  api_key: string;
+  organization_id: string;
+  environment_id: string;
+  types: string[];
+  after: string | null;
+}
+
+const OPTIONS = {
+  'forward-to': { type: 'string' },
+  types: { type: 'string' },
+  after: { type: 'string' },
+  'api-url': { type: 'string' },
+  'api-key': { type: 'string' },
+  organization: { type: 'string' },
+  environment: { type: 'string' },
+} as const;
+
+/** Reads the flags; what they do not say comes from the credentials file of the sandbox. */
+function parseListen(args: readonly string[], credentials: string): Listen {
+  let values: Partial<Record<keyof typeof OPTIONS, string>>;
+  try {
+    ({ values } = parseArgs({ args: [...args], options: OPTIONS, strict: true }));
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message}\nusage: ${LISTEN_USAGE}`);
+  }
+  const file = existsSync(credentials) ? readFileSync(credentials, 'utf8') : '';
+  const need = (flag: keyof typeof OPTIONS, name: string): string => {
+    const found = values[flag] ?? new RegExp(`^${name}=(.+)$`, 'm').exec(file)?.[1];
+    if (found === undefined) throw new UsageError(`--${flag} is required: ${credentials} has no ${name}`);
+    return found;
+  };
+  const forward_to = values['forward-to'] ?? '';
+  if (!URL.canParse(forward_to) || !/^https?:$/.test(new URL(forward_to).protocol))
+    throw new UsageError(`--forward-to must be a URL\nusage: ${LISTEN_USAGE}`);
+  return {
+    forward_to,
+    api_url: need('api-url', 'VOLTAGE_BASE_URL'),
+    api_key: need('api-key', 'VOLTAGE_API_KEY'),
+    organization_id: need('organization', 'VOLTAGE_ORGANIZATION_ID'),
+    environment_id: need('environment', 'VOLTAGE_ENVIRONMENT_ID'),
+    types: values.types?.split(',').map((type) => type.trim()) ?? [],
+    after: values.after ?? null,
+  };
+}
+
+/** The same for the same key, so that a receiver is set up once. */
+function identityOf(api_key: string): { secret: string; webhook_id: string } {
+  const derive = (what: string): Buffer =>
+    createHmac('sha256', api_key).update(`coulomb listen ${what}`).digest();
+  return { secret: `whsec_${derive('secret').toString('base64url')}`, webhook_id: asUuid(derive('id')) };
+}
+
+const TIMEOUT_MS = 15_000;
+const RECONNECT_MS = 1000;
+const REFUSED = new Set([400, 401, 403, 404]);
+
+/** Forwards an environment's events to a URL, signed as a webhook, until it is ended. */
+export async function listen(
+  args: readonly string[],
+  credentials: string,
+  say: (line: string) => void,
+): Promise<never> {
+  const options = parseListen(args, credentials);
+  const { secret, webhook_id } = identityOf(options.api_key);
+  const network = openNetwork(systemResolve, TIMEOUT_MS);
+  let { after } = options;
+  let greeted = false;
+
+  async function forward({ id, event, data }: Frame): Promise<void> {
+    const message = { webhook_id, delivery_id: deliveryId(id), event: event.split('.')[1] ?? '', body: data };
+    const headers = headersOf(message, secret, null, Date.now());
+    const { status_code, error } = await post(
+      network.dispatcher(true),
+      options.forward_to,
+      headers,
+      data,
+      TIMEOUT_MS,
+    );
+    const payment = (JSON.parse(data) as { detail: { data: { id: string } } }).detail.data.id;
+    say(`${event}  ${payment}  ${status_code ?? '-'}${error ? `  ${error.detail}` : ''}`);
+    after = id;
+  }
+
+  async function once(): Promise<void> {
+    const answer = await connect(options, after);
+    if (answer.status === 410) {
+      say('the last event seen is not kept any more: going on with the next one');
+      after = null;
+      return;
+    }
+    if (!answer.ok || !answer.body) {
+      const text = `the server answers ${answer.status}: ${await answer.text()}`;
+      if (REFUSED.has(answer.status)) throw new UsageError(text);
+      throw new Error(text);
+    }
+    if (!greeted) {
+      say(`Forwarding events of environment ${options.environment_id} to ${options.forward_to}`);
+      say(`x-voltage-webhook-id: ${webhook_id}`);
+      say(`signing secret: ${secret}`);
+    }
+    greeted = true;
+    for await (const frame of framesOf(answer.body)) await forward(frame);
+  }
+
+  for (;;) {
+    try {
+      await once();
+    } catch (error) {
+      if (error instanceof UsageError) throw error;
+      say(`no connection, tried again: ${(error as Error).message}`);
+    }
+    await new Promise((done) => setTimeout(done, RECONNECT_MS));
+  }
+}
+
+function connect(options: Listen, after: string | null): Promise<Response> {
+  const { api_url, organization_id, environment_id, api_key, types } = options;
+  const url = new URL(`${api_url}/organizations/${organization_id}/environments/${environment_id}/events`);
+  for (const type of types) url.searchParams.append('types[]', type);
+  return fetch(url, {
+    headers: {
+      accept: 'text/event-stream',
+      'x-api-key': api_key,
+      ...(after === null ? {} : { 'last-event-id': after }),
+    },
+  });
+}
+
+/** The same delivery id when an event is forwarded again. */
+const deliveryId = (event_id: string): string =>
+  asUuid(createHmac('sha256', 'coulomb listen delivery').update(event_id).digest());
+
+function asUuid(bytes: Buffer): string {
+  const hex = bytes.toString('hex');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
+
+interface Frame {
+  id: string;
+  event: string;
+  data: string;
+}
+
+/** The events of a stream; comments are left out. */
+async function* framesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Frame> {
+  let rest = '';
+  const decoder = new TextDecoder();
+  for await (const chunk of body) {
+    const blocks = (rest + decoder.decode(chunk, { stream: true })).split('\n\n');
+    rest = blocks.pop() ?? '';
+    for (const block of blocks) {
+      const field = (name: string): string => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1] ?? '';
+      const data = field('data');
+      if (data !== '') yield { id: field('id'), event: field('event'), data };
+    }
+  }
+}

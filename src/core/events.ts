@@ -1,0 +1,162 @@
+import { rowsParameter, type Sql } from './db.ts';
+
+/** What a payment's step tells the outside; written by the transaction that makes the step. */
+export interface NewEvent {
+  organization_id: string;
+  environment_id: string;
+  payment_id: string;
+  wallet_id: string;
+  /** `send` or `receive`. */
+  type: string;
+  event: string;
+  /** The payment's row as the transaction leaves it. */
+  payment: object;
+  at: string;
+}
+
+/** A place in the order of events. */
+export interface EventPlace {
+  horizon: bigint;
+  seq: bigint;
+}
+
+export interface StoredEvent extends EventPlace {
+  organization_id: string;
+  environment_id: string;
+  payment_id: string;
+  wallet_id: string;
+  type: string;
+  event: string;
+  at: string;
+  /** The payment's row of then, with the types of a row read now. */
+  payment: Record<string, unknown>;
+}
+
+/** After every event of a horizon. */
+export const END_OF_HORIZON = 2n ** 63n - 1n;
+export const FIRST_PLACE: EventPlace = { horizon: 0n, seq: 0n };
+
+export const isAfter = (a: EventPlace, b: EventPlace): boolean =>
+  a.horizon > b.horizon || (a.horizon === b.horizon && a.seq > b.seq);
+
+/** The oldest transaction under way: every event below it is committed, and no other will come. */
+export const READABLE_BELOW = 'pg_snapshot_xmin(pg_current_snapshot())::text::bigint';
+
+/**
+ * Writes events; call it when everything that they tell of is locked. The horizon is the higher of this transaction
+ * and the last one that has ended: never below a transaction that may still add events, and of two steps of one
+ * payment never lower in the later one, although its transaction may have begun first.
+ * Answers the highest number that was given.
+ */
+export async function insertEvents(sql: Sql, events: readonly NewEvent[]): Promise<bigint> {
+  if (events.length === 0) return 0n;
+  const [row] = await sql.query<{ seq: bigint }>(
+    `WITH written AS (
+       INSERT INTO events (organization_id, environment_id, horizon, payment_id, wallet_id, type, event, payment, at)
+       SELECT r.organization_id, r.environment_id, h.horizon, r.payment_id, r.wallet_id, r.type, r.event, r.payment, r.at
+       FROM (SELECT greatest(pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1,
+                             pg_current_xact_id()::text::bigint) AS horizon) h,
+         json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, payment_id uuid, wallet_id uuid,
+           type text, event text, payment json, at timestamptz)
+       RETURNING seq)
+     SELECT max(seq) AS seq FROM written`,
+    [rowsParameter(events)],
+    'insert events',
+  );
+  return row?.seq ?? 0n;
+}
+
+/** Columns of an event `e` beside the row of its payment `p`, both under names that do not collide. */
+export const EVENT_COLUMNS = `e.horizon AS event_horizon, e.seq AS event_seq, e.type AS event_type, e.event AS event_name,
+  e.at AS event_at, p.*`;
+/** A payment of an event as a row of `payments`: columns that came later are null. */
+export const ITS_PAYMENT = 'CROSS JOIN LATERAL json_populate_record(NULL::payments, e.payment) p';
+
+/** A row with those columns; null ones where a left join found no event. */
+export interface EventRow {
+  event_horizon: bigint | null;
+  event_seq: bigint;
+  event_type: string;
+  event_name: string;
+  event_at: string;
+  [column: string]: unknown;
+}
+
+/** The event of such a row, or none. */
+export function eventOf(row: EventRow): StoredEvent[] {
+  const { event_horizon, event_seq, event_type, event_name, event_at, ...payment } = row;
+  if (event_horizon === null) return [];
+  const event = {
+    horizon: event_horizon,
+    seq: event_seq,
+    type: event_type,
+    event: event_name,
+    at: event_at,
+    organization_id: String(payment['organization_id']),
+    environment_id: String(payment['environment_id']),
+    payment_id: String(payment['id']),
+    wallet_id: String(payment['wallet_id']),
+    payment,
+  };
+  return [event];
+}
+
+export interface EventPage {
+  events: StoredEvent[];
+  /** Where the next page begins: behind the last event, or behind all that can be read now. */
+  next: EventPlace;
+  has_more: boolean;
+}
+
+/** The next events behind a place, in order, of one environment or of all; those not readable yet stay away. */
+export async function readEvents(
+  sql: Sql,
+  after: EventPlace,
+  scope: { organization_id: string; environment_id: string } | null,
+  limit: number,
+): Promise<EventPage> {
+  const own = scope ? 'e.organization_id = $4 AND e.environment_id = $5 AND' : '';
+  const rows = await sql.query<EventRow & { bound: bigint }>(
+    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound)
+     SELECT n.bound, found.* FROM now n LEFT JOIN LATERAL (
+       SELECT ${EVENT_COLUMNS} FROM (
+         SELECT * FROM events e WHERE ${own} (e.horizon, e.seq) > ($1, $2) AND e.horizon < n.bound
+         ORDER BY e.horizon, e.seq LIMIT $3) e ${ITS_PAYMENT}) found ON true
+     ORDER BY found.event_horizon, found.event_seq`,
+    [after.horizon, after.seq, limit, ...(scope ? [scope.organization_id, scope.environment_id] : [])],
+    scope ? 'read events of one' : 'read events',
+  );
+  const bound = rows[0]?.bound ?? 0n;
+  const events = rows.flatMap(eventOf);
+  const last = events.at(-1);
+  const has_more = events.length === limit;
+  const end: EventPlace = { horizon: bound - 1n, seq: END_OF_HORIZON };
+  const next = has_more && last ? last : isAfter(end, after) ? end : after;
+  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more };
+}
+
+/** Events at these places, in any order. */
+export async function readEventsAt(
+  sql: Sql,
+  places: readonly (EventPlace & { organization_id: string; environment_id: string })[],
+): Promise<StoredEvent[]> {
+  if (places.length === 0) return [];
+  const rows = await sql.query<EventRow>(
+    `SELECT ${EVENT_COLUMNS}
+     FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, horizon bigint, seq bigint)
+     JOIN events e ON e.organization_id = r.organization_id AND e.environment_id = r.environment_id
+       AND e.horizon = r.horizon AND e.seq = r.seq ${ITS_PAYMENT}`,
+    [
+      rowsParameter(
+        places.map(({ organization_id, environment_id, horizon, seq }) => ({
+          organization_id,
+          environment_id,
+          horizon,
+          seq,
+        })),
+      ),
+    ],
+    'read events at',
+  );
+  return rows.flatMap(eventOf);
+}

@@ -1,0 +1,247 @@
+import { bindingOf, readCursor, writeCursor } from '../core/cursor.ts';
+import { rowsParameter, type Sql } from '../core/db.ts';
+import { ApiError } from '../core/errors.ts';
+import { stringifyJson } from '../core/json.ts';
+import type { ErrorInfo } from './attempt.ts';
+import { statesBefore, type DeliveryStatus } from './states.ts';
+import type { WebhookRef } from './store.ts';
+
+/** One row of `webhook_deliveries`. */
+export interface Delivery {
+  organization_id: string;
+  environment_id: string;
+  webhook_id: string;
+  id: string;
+  horizon: bigint | null;
+  seq: bigint | null;
+  /** JSON text of a payload that the client gave. */
+  payload: string | null;
+  payment_id: string | null;
+  shard: number;
+  url: string;
+  status: DeliveryStatus;
+  run_at: string;
+  attempt_count: bigint;
+  round_attempts: number;
+  round_started_at: string;
+  error_info: ErrorInfo | null;
+  status_code: number | null;
+  created_at: string;
+  updated_at: string;
+}
+
+/** Deliveries are spread over this many shards by their payment; a power of two. */
+export const SHARDS = 16;
+/** The shard of `payment_id`, in SQL. */
+export const SHARD_OF = (column: string): string => `(hashtext(${column}::text) & ${SHARDS - 1})::smallint`;
+
+export const DELIVERY_COLUMNS = `d.organization_id, d.environment_id, d.webhook_id, d.id, d.horizon, d.seq,
+  d.payload::text AS payload, d.payment_id, d.shard, d.url, d.status, d.run_at, d.attempt_count, d.round_attempts,
+  d.round_started_at, d.error_info, d.status_code, d.created_at, d.updated_at`;
+
+const ITS = 'd.organization_id = $1 AND d.environment_id = $2 AND d.webhook_id = $3';
+const refValues = (ref: WebhookRef): unknown[] => [ref.organization_id, ref.environment_id, ref.id];
+
+export async function readDelivery(sql: Sql, webhook: WebhookRef, id: string): Promise<Delivery | null> {
+  const [row] = await sql.query<Delivery>(
+    `SELECT ${DELIVERY_COLUMNS} FROM webhook_deliveries d WHERE ${ITS} AND d.id = $4`,
+    [...refValues(webhook), id],
+    'read delivery',
+  );
+  return row ?? null;
+}
+
+/** Stores a delivery of a payload that the client gave; false when its id is taken. */
+export async function insertTest(
+  sql: Sql,
+  webhook: WebhookRef & { url: string },
+  test: { id: string; payload: unknown },
+  at: string,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `INSERT INTO webhook_deliveries (organization_id, environment_id, webhook_id, id, payload, shard, url, status,
+       run_at, round_started_at, created_at, updated_at)
+     VALUES ($1, $2, $3, $4, $5, ${SHARD_OF('$4::uuid')}, $6, 'attempting', $7, $7, $7, $7) ON CONFLICT DO NOTHING RETURNING 1`,
+    [...refValues(webhook), test.id, stringifyJson(test.payload), webhook.url, at],
+    'insert test delivery',
+  );
+  return rows.length > 0;
+}
+
+/** Begins deliveries again now: one by its id, or those in these states made since then. Answers how many. */
+export async function beginAgain(
+  sql: Sql,
+  webhook: WebhookRef,
+  which: { id: string } | { since: string; statuses: readonly string[]; limit: number },
+  at: string,
+): Promise<number> {
+  const one = 'id' in which;
+  const rows = await sql.query(
+    `UPDATE webhook_deliveries d SET status = 'attempting', run_at = $4, round_attempts = 0, round_started_at = $4,
+       updated_at = $4
+     WHERE ${ITS} AND d.id ${
+       one
+         ? '= $5'
+         : `IN (SELECT d.id FROM webhook_deliveries d
+       WHERE ${ITS} AND d.created_at >= $5 AND d.status = ANY($6) ORDER BY d.created_at, d.id LIMIT $7 FOR UPDATE)`
+     }
+     RETURNING 1`,
+    [...refValues(webhook), at, ...(one ? [which.id] : [which.since, which.statuses, which.limit])],
+    one ? 'begin delivery again' : 'begin deliveries again',
+  );
+  return rows.length;
+}
+
+/** Gives a delivery up; false when it is in no state from which that is possible. */
+export async function abandon(sql: Sql, webhook: WebhookRef, id: string, at: string): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE webhook_deliveries d SET status = 'abandoned', updated_at = $5
+     WHERE ${ITS} AND d.id = $4 AND d.status = ANY($6) RETURNING 1`,
+    [...refValues(webhook), id, at, statesBefore('abandoned')],
+    'abandon delivery',
+  );
+  return rows.length > 0;
+}
+
+/** What one attempt brought. */
+export interface Attempted {
+  organization_id: string;
+  environment_id: string;
+  webhook_id: string;
+  id: string;
+  /** When this attempt was due: another server's attempt, or a new round, has given it another time. */
+  run_before: string;
+  status: DeliveryStatus;
+  run_at: string;
+  url: string;
+  error_info: ErrorInfo | null;
+  status_code: number | null;
+  updated_at: string;
+}
+
+const OWN = "d.status = 'attempting' AND d.run_at = r.run_before";
+
+/** Records attempts. One that was abandoned, begun again or ended meanwhile counts its attempt and keeps its state. */
+export async function recordAttempts(sql: Sql, attempts: readonly Attempted[]): Promise<void> {
+  await sql.query(
+    `UPDATE webhook_deliveries d SET attempt_count = d.attempt_count + 1,
+       round_attempts = d.round_attempts + (${OWN})::integer,
+       status = CASE WHEN ${OWN} THEN r.status ELSE d.status END,
+       run_at = CASE WHEN ${OWN} THEN r.run_at ELSE d.run_at END,
+       error_info = r.error_info, status_code = r.status_code, url = r.url, updated_at = r.updated_at
+     FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, webhook_id uuid, id uuid,
+       run_before timestamptz, status text, run_at timestamptz, url text, error_info jsonb, status_code integer,
+       updated_at timestamptz)
+     WHERE d.organization_id = r.organization_id AND d.environment_id = r.environment_id
+       AND d.webhook_id = r.webhook_id AND d.id = r.id`,
+    [rowsParameter(attempts)],
+    'record attempts',
+  );
+}
+
+export interface DeliveryQuery {
+  statuses?: string[];
+  sort_key?: 'created_at' | 'updated_at';
+  sort_order?: 'ASC' | 'DESC';
+  cursor?: string;
+  pagination?: 'offset' | 'cursor';
+  limit?: number;
+  offset?: number;
+}
+
+export interface DeliveryPage {
+  deliveries: Delivery[];
+  offset: number;
+  limit: number;
+  total?: bigint;
+  next_cursor?: string | null;
+  has_more: boolean;
+}
+
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1000;
+
+/** The condition of a status filter; spelled out where a partial index answers it. */
+function statusTerm(statuses: readonly string[] | undefined, parameter: string): string {
+  if (!statuses) return `${parameter}::text[] IS NULL`;
+  const among = (set: string[]) => statuses.every((status) => set.includes(status));
+  const own = `d.status = ANY(${parameter})`;
+  if (among(['attempting'])) return `d.status = 'attempting' AND ${own}`;
+  return among(['failed', 'abandoned']) ? `d.status IN ('failed', 'abandoned') AND ${own}` : own;
+}
+
+/** One page of a registration's deliveries, in either pagination. */
+export async function listDeliveries(
+  sql: Sql,
+  secret: Buffer,
+  webhook: WebhookRef,
+  query: DeliveryQuery,
+): Promise<DeliveryPage> {
+  const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
+  const key = query.sort_key ?? 'created_at';
+  const order = query.sort_order ?? 'DESC';
+  const by_cursor = query.cursor !== undefined || query.pagination === 'cursor';
+  const statuses = query.statuses ? [...query.statuses].sort() : null;
+  const bound_to = bindingOf([...refValues(webhook), key, order, statuses]);
+  const values = [...refValues(webhook), statuses];
+  let where = `${ITS} AND ${statusTerm(query.statuses, '$4')}`;
+  const count_where = where;
+  if (query.cursor !== undefined) {
+    const position = placeOf(secret, bound_to, query.cursor);
+    where += ` AND (d.${key}, d.id) ${order === 'ASC' ? '>' : '<'} ($5::timestamptz, $6::uuid)`;
+    values.push(position.value, position.id);
+  }
+  const offset = by_cursor ? 0 : (query.offset ?? 0);
+  const rows =
+    limit === 0
+      ? []
+      : await sql.query<Delivery>(
+          `SELECT ${DELIVERY_COLUMNS} FROM webhook_deliveries d WHERE ${where}
+           ORDER BY d.${key} ${order}, d.id ${order} LIMIT ${limit + 1} OFFSET ${offset}`,
+          values,
+        );
+  const deliveries = rows.slice(0, limit);
+  const has_more = rows.length > limit;
+  if (by_cursor) {
+    const last = has_more ? deliveries.at(-1) : undefined;
+    const next_cursor = last ? writeCursor(secret, bound_to, { value: last[key], id: last.id }) : null;
+    return { deliveries, offset: 0, limit, next_cursor, has_more };
+  }
+  const [count] = await sql.query<{ total: bigint }>(
+    `SELECT count(*) AS total FROM webhook_deliveries d WHERE ${count_where}`,
+    values.slice(0, 4),
+  );
+  return { deliveries, offset, limit, total: count?.total ?? 0n, has_more };
+}
+
+/** The contract has no `invalid_cursor` here. */
+function placeOf(secret: Buffer, bound_to: string, cursor: string): { value: string; id: string } {
+  try {
+    return readCursor(secret, bound_to, cursor);
+  } catch (error) {
+    throw error instanceof ApiError ? new ApiError('invalid_parameter', `cursor: ${error.message}`) : error;
+  }
+}
+
+const EXACT_UP_TO = 100_000;
+
+/** How many deliveries there are: counted, or the planner's estimate where that is above 100,000. */
+export async function countDeliveries(
+  sql: Sql,
+  webhook: WebhookRef,
+  statuses: string[] | undefined,
+): Promise<{ count: bigint; exact: boolean }> {
+  const where = `${ITS} AND ${statusTerm(statuses, '$4')}`;
+  const values = [...refValues(webhook), statuses ?? null];
+  const [plan] = await sql.query<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>(
+    `EXPLAIN (FORMAT json) SELECT 1 FROM webhook_deliveries d WHERE ${where}`,
+    values,
+  );
+  const estimate = plan?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
+  if (estimate > EXACT_UP_TO) return { count: BigInt(Math.round(estimate)), exact: false };
+  const [row] = await sql.query<{ total: bigint }>(
+    `SELECT count(*) AS total FROM webhook_deliveries d WHERE ${where}`,
+    values,
+  );
+  return { count: row?.total ?? 0n, exact: true };
+}

@@ -1,0 +1,273 @@
+import { Type } from 'typebox';
+import { createTimestamps } from '../core/clock.ts';
+import { ApiError } from '../core/errors.ts';
+import { readEventsAt } from '../core/events.ts';
+import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { dateTime, uint32, uuid } from '../core/schema.ts';
+import type { Bodies } from './body.ts';
+import {
+  abandon,
+  beginAgain,
+  countDeliveries,
+  insertTest,
+  listDeliveries,
+  readDelivery,
+  type Delivery,
+  type DeliveryQuery,
+} from './deliveries.ts';
+import {
+  ERRORS_OF_ONE,
+  NO_QUERY,
+  ONE,
+  PARAMS,
+  READ,
+  SORT,
+  TAG,
+  unknownWebhook,
+  webhookOf,
+} from './routes.ts';
+import type { WebhookRouteDeps } from './routes.ts';
+import { EVENT_TYPES, EVENTS, invalid } from './rules.ts';
+import { DELIVERY_STATUSES } from './states.ts';
+import { deliveryView } from './view.ts';
+
+export interface DeliveryRouteDeps extends WebhookRouteDeps {
+  bodies: Bodies;
+  /** Signs list cursors; shared by all processes of a deployment. */
+  cursor_secret: Buffer;
+}
+
+const DELIVERY_PARAMS = Type.Object({ ...PARAMS.properties, delivery_id: uuid() });
+const STATUSES = Type.Optional(Type.Array(Type.String({ enum: [...DELIVERY_STATUSES] })));
+
+// Of the payload only what is routed on is checked: what it tells is the client's own invention.
+const TestPayload = Type.Union(
+  EVENT_TYPES.map((type) =>
+    Type.Object({
+      type: Type.Literal(type),
+      detail: Type.Object({
+        event: Type.String({ enum: [...EVENTS[type]] }),
+        data: type === 'test' ? Type.String() : Type.Object({}),
+      }),
+    }),
+  ),
+);
+const TestRequest = Type.Object({ delivery_id: uuid(), payload: TestPayload });
+
+const unknownDelivery = (webhook_delivery_id: string): ApiError =>
+  new ApiError('webhook_delivery_not_found', `no delivery ${webhook_delivery_id}`, {
+    context: { webhook_delivery_id },
+  });
+
+/** The operations on deliveries. */
+export const deliveryRoutes = (deps: DeliveryRouteDeps): Route[] => [
+  ...readRoutes(deps),
+  ...writeRoutes(deps),
+];
+
+function readRoutes(deps: DeliveryRouteDeps): Route[] {
+  const { db, bodies, cursor_secret } = deps;
+
+  async function shown(deliveries: readonly Delivery[]): Promise<object[]> {
+    const places = deliveries.flatMap(({ organization_id, environment_id, horizon, seq }) =>
+      horizon === null || seq === null ? [] : [{ organization_id, environment_id, horizon, seq }],
+    );
+    const events = new Map((await readEventsAt(db, places)).map((event) => [event.seq, event]));
+    return deliveries.map((delivery) =>
+      deliveryView(delivery, bodies.of(delivery, events.get(delivery.seq ?? -1n) ?? null).body),
+    );
+  }
+
+  return [
+    defineRoute({
+      method: 'GET',
+      path: `${ONE}/deliveries`,
+      operation_id: 'get_webhook_deliveries_as_user',
+      tag: TAG,
+      summary: "List a webhook's deliveries, by cursor or by offset",
+      permissions: READ,
+      params: PARAMS,
+      query: Type.Object({
+        statuses: STATUSES,
+        ...SORT,
+        cursor: Type.Optional(Type.String({ description: 'next_cursor of the page before' })),
+        pagination: Type.Optional(Type.String({ enum: ['offset', 'cursor'] })),
+        limit: Type.Optional(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
+        offset: Type.Optional(uint32({ deprecated: true, description: 'Replaced by cursors' })),
+      }),
+      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveries' } },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params, query }) => {
+        const webhook = await webhookOf(deps, caller, params.webhook_id);
+        const { deliveries, ...page } = await listDeliveries(
+          db,
+          cursor_secret,
+          webhook,
+          query as DeliveryQuery,
+        );
+        return { items: await shown(deliveries), ...page };
+      },
+    }),
+    defineRoute({
+      method: 'GET',
+      path: `${ONE}/deliveries/summary`,
+      operation_id: 'get_webhook_delivery_summary_as_user',
+      tag: TAG,
+      summary: "Count a webhook's deliveries; an estimate where there are very many",
+      permissions: READ,
+      params: PARAMS,
+      query: Type.Object({ statuses: STATUSES }),
+      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliverySummary' } },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params, query }) => {
+        const webhook = await webhookOf(deps, caller, params.webhook_id);
+        const { count, exact } = await countDeliveries(db, webhook, query.statuses);
+        return {
+          webhook_id: webhook.id,
+          statuses: query.statuses ?? [],
+          total_count: count,
+          total_count_accuracy: exact ? 'exact' : 'estimated',
+        };
+      },
+    }),
+    defineRoute({
+      method: 'GET',
+      path: `${ONE}/deliveries/{delivery_id}`,
+      operation_id: 'get_webhook_delivery',
+      tag: TAG,
+      summary: 'Read one delivery',
+      permissions: READ,
+      params: DELIVERY_PARAMS,
+      query: NO_QUERY,
+      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveryRead' } },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params }) => {
+        const webhook = await webhookOf(deps, caller, params.webhook_id);
+        const delivery = await readDelivery(db, webhook, params.delivery_id);
+        if (!delivery) throw unknownDelivery(params.delivery_id);
+        return (await shown([delivery]))[0];
+      },
+    }),
+  ];
+}
+
+function writeRoutes(deps: DeliveryRouteDeps): Route[] {
+  const { db, changed } = deps;
+  const time = createTimestamps(deps.clock);
+
+  /** A registration that can still deliver. */
+  async function live(caller: Caller, webhook_id: string) {
+    const webhook = await webhookOf(deps, caller, webhook_id);
+    if (webhook.status === 'deleted') throw unknownWebhook(webhook_id);
+    return webhook;
+  }
+
+  return [
+    defineRoute({
+      method: 'POST',
+      path: `${ONE}/test`,
+      operation_id: 'test_webhook',
+      tag: TAG,
+      summary: 'Deliver a payload of your own to this webhook',
+      permissions: ['WRITE'],
+      params: PARAMS,
+      query: NO_QUERY,
+      body: TestRequest,
+      body_shown: 'TestWebhookRequest',
+      success: { status: 202 },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params, body }) => {
+        const { type } = body.payload as { type: string };
+        if (type !== 'test' && caller.environment_kind === 'production') {
+          throw invalid('payload: in production only type test, so that no false order is signed');
+        }
+        const webhook = await live(caller, params.webhook_id);
+        const test = { id: body.delivery_id.toLowerCase(), payload: body.payload };
+        if (!(await insertTest(db, webhook, test, time()))) {
+          throw invalid(`delivery_id: delivery ${test.id} exists`);
+        }
+        changed();
+      },
+    }),
+    defineRoute({
+      method: 'POST',
+      path: `${ONE}/deliveries/{delivery_id}/abandon`,
+      operation_id: 'abandon_webhook_delivery',
+      tag: TAG,
+      summary: 'Give a delivery up',
+      permissions: ['WRITE'],
+      params: DELIVERY_PARAMS,
+      query: NO_QUERY,
+      success: { status: 202 },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params }) => {
+        const webhook = await webhookOf(deps, caller, params.webhook_id);
+        if (await abandon(db, webhook, params.delivery_id, time())) return changed();
+        const delivery = await readDelivery(db, webhook, params.delivery_id);
+        if (!delivery) throw unknownDelivery(params.delivery_id);
+        if (delivery.status !== 'abandoned') throw invalid(`delivery ${delivery.id} has ${delivery.status}`);
+      },
+    }),
+    defineRoute({
+      method: 'POST',
+      path: `${ONE}/deliveries/{delivery_id}/retry`,
+      operation_id: 'retry_webhook_delivery',
+      tag: TAG,
+      summary: 'Deliver again now, whatever became of it, with the whole schedule of attempts',
+      permissions: ['WRITE'],
+      params: DELIVERY_PARAMS,
+      query: NO_QUERY,
+      success: { status: 202 },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params }) => {
+        const webhook = await live(caller, params.webhook_id);
+        const again = await beginAgain(db, webhook, { id: params.delivery_id }, time());
+        if (again === 0) throw unknownDelivery(params.delivery_id);
+        changed();
+      },
+    }),
+    retryManyRoute(deps, live, time),
+  ];
+}
+
+/** Deliveries begun again per call; the answer says when there are more. */
+const RETRY_LIMIT = 10_000;
+
+function retryManyRoute(
+  { db, changed }: DeliveryRouteDeps,
+  live: (caller: Caller, webhook_id: string) => ReturnType<typeof webhookOf>,
+  time: () => string,
+): Route {
+  return defineRoute({
+    method: 'POST',
+    path: `${ONE}/deliveries/retry`,
+    operation_id: 'retry_webhook_deliveries',
+    tag: TAG,
+    summary: 'Deliver again all that failed since a time (ours)',
+    permissions: ['WRITE'],
+    params: PARAMS,
+    query: NO_QUERY,
+    body: Type.Object({
+      since: dateTime({ description: 'When the deliveries were made' }),
+      statuses: Type.Optional(
+        Type.Array(Type.String({ enum: ['failed', 'abandoned'] }), { description: 'Default failed' }),
+      ),
+    }),
+    success: {
+      status: 202,
+      schema: {
+        type: 'object',
+        required: ['retried', 'has_more'],
+        properties: { retried: { type: 'integer' }, has_more: { type: 'boolean' } },
+      },
+    },
+    errors: ERRORS_OF_ONE,
+    handler: async ({ caller, params, body }) => {
+      const webhook = await live(caller, params.webhook_id);
+      const { since, statuses = ['failed'] } = body;
+      const retried = await beginAgain(db, webhook, { since, statuses, limit: RETRY_LIMIT }, time());
+      if (retried > 0) changed();
+      return { retried, has_more: retried === RETRY_LIMIT };
+    },
+  });
+}

@@ -1,0 +1,127 @@
+import { Type } from 'typebox';
+import type { Database } from '../core/db.ts';
+import { ApiError } from '../core/errors.ts';
+import { FIRST_PLACE, readEvents } from '../core/events.ts';
+import { defineRoute, StreamAnswer, type Caller, type Route } from '../core/http.ts';
+import { uint32, uuid } from '../core/schema.ts';
+import type { Bodies } from './body.ts';
+import { passes, placeNow, type EventFilter, type Hub } from './hub.ts';
+import { placeId, placeOf, refuseRemoved } from './place.ts';
+import { EVENT_TYPES, EVENTS } from './rules.ts';
+import { eventJson, eventsJson } from './view.ts';
+
+export interface EventRouteDeps {
+  db: Database;
+  hub: Hub;
+  bodies: Bodies;
+  max_streams: number;
+}
+
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1000;
+/** Events looked at for one page, however few of them pass the filter. */
+const MAX_SCANNED = 1000;
+const STREAM = 'text/event-stream';
+
+const types = EVENT_TYPES.filter((type) => type !== 'test').flatMap((type) => [
+  type,
+  ...EVENTS[type].map((event) => `${type}.${event}`),
+]);
+
+const text = { type: 'string' };
+const PAGE = {
+  type: 'object',
+  required: ['items', 'next_after', 'has_more'],
+  properties: {
+    items: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['id', 'type', 'detail'],
+        properties: { id: text, type: text, detail: { type: 'object' } },
+      },
+    },
+    next_after: text,
+    has_more: { type: 'boolean' },
+  },
+};
+
+/** The environment's events, as a stream that resumes or as pages to poll. */
+export function eventRoutes(deps: EventRouteDeps): Route[] {
+  const { db, hub } = deps;
+  return [
+    defineRoute({
+      method: 'GET',
+      path: '/organizations/{organization_id}/environments/{environment_id}/events',
+      operation_id: 'get_events',
+      tag: 'Events',
+      summary:
+        'Follow events: Server-Sent Events with Accept: text/event-stream, resumed by Last-Event-ID, or a page (ours)',
+      permissions: ['READ', 'WRITE'],
+      params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
+      query: Type.Object({
+        after: Type.Optional(
+          Type.String({
+            description:
+              'The id of the last event that was seen. A stream without it starts with the next event, a page with the oldest kept',
+          }),
+        ),
+        wallet_id: Type.Optional(uuid()),
+        payment_id: Type.Optional(uuid()),
+        types: Type.Optional(
+          Type.Array(Type.String({ enum: types }), { description: 'receive, or receive.completed' }),
+        ),
+        limit: Type.Optional(
+          uint32({ description: 'Of a page: default 100; more than 1000 is taken as 1000' }),
+        ),
+      }),
+      success: { status: 200, schema: PAGE, also: [STREAM] },
+      errors: { 400: 'ErrorResponse_AuthBadRequestError', 410: 'Envelope' },
+      handler: async ({ caller, query, headers }) => {
+        const filter: EventFilter = {
+          wallet_id: query.wallet_id?.toLowerCase(),
+          payment_id: query.payment_id?.toLowerCase(),
+          types: query.types,
+        };
+        const streaming = String(headers['accept'] ?? '').includes(STREAM);
+        const resumed = headers['last-event-id'];
+        // A client that reconnects repeats its first URL: the header is the newer place.
+        const given = streaming && typeof resumed === 'string' && resumed !== '' ? resumed : query.after;
+        const after = given === undefined ? null : placeOf(given);
+        if (after) await refuseRemoved(db, after);
+        if (!streaming) return page(deps, caller, filter, after ?? FIRST_PLACE, query.limit);
+        if (hub.count() >= deps.max_streams) {
+          throw new ApiError('temporarily_unavailable', `this server has ${deps.max_streams} streams open`);
+        }
+        // Before the headers go out: what happens once the client has them is told.
+        const from = after ?? (await placeNow(db));
+        const { organization_id, environment_id, key_id } = caller;
+        return new StreamAnswer(STREAM, (socket) =>
+          hub.open({ scope: { organization_id, environment_id }, key_id, filter, socket, after: from }),
+        );
+      },
+    }),
+  ];
+}
+
+async function page(
+  { db, bodies }: EventRouteDeps,
+  caller: Caller,
+  filter: EventFilter,
+  after: { horizon: bigint; seq: bigint },
+  asked = DEFAULT_LIMIT,
+) {
+  const limit = Math.min(asked, MAX_LIMIT);
+  if (limit === 0) return eventsJson([], placeId(after), false);
+  const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
+  const read = await readEvents(db, after, caller, filtered ? MAX_SCANNED : limit);
+  const found = read.events.filter((event) => passes(filter, event));
+  const items = found.slice(0, limit);
+  const last = items.at(-1);
+  const cut = found.length > items.length && last !== undefined;
+  return eventsJson(
+    items.map((event) => eventJson(bodies, placeId(event), event)),
+    placeId(cut ? last : read.next),
+    cut || read.has_more,
+  );
+}

@@ -1,0 +1,257 @@
+import type { ServerResponse } from 'node:http';
+import type { Logger } from 'pino';
+import { createFollower } from '../core/alarm.ts';
+import type { Database } from '../core/db.ts';
+import {
+  END_OF_HORIZON,
+  isAfter,
+  READABLE_BELOW,
+  readEvents,
+  type EventPlace,
+  type StoredEvent,
+} from '../core/events.ts';
+import type { Bodies } from './body.ts';
+import { placeId } from './place.ts';
+
+/** What a client wants to hear; absent is anything. */
+export interface EventFilter {
+  wallet_id?: string | undefined;
+  payment_id?: string | undefined;
+  /** `receive`, or `receive.completed`. */
+  types?: readonly string[] | undefined;
+}
+
+export const passes = (filter: EventFilter, event: StoredEvent): boolean =>
+  (filter.wallet_id === undefined || filter.wallet_id === event.wallet_id) &&
+  (filter.payment_id === undefined || filter.payment_id === event.payment_id) &&
+  (filter.types === undefined ||
+    filter.types.includes(event.type) ||
+    filter.types.includes(`${event.type}.${event.event}`));
+
+/** What was told lately: a stream that has come this far goes on from here. */
+interface Tail {
+  from: EventPlace;
+  to: EventPlace;
+  recent: StoredEvent[];
+}
+
+interface Scope {
+  organization_id: string;
+  environment_id: string;
+}
+
+/** One open stream. `after` moves with what was written to it. */
+interface Stream {
+  scope: Scope;
+  key_id: string;
+  filter: EventFilter;
+  socket: ServerResponse;
+  after: EventPlace;
+  /** Told by the tail; otherwise it reads from the database itself, until it has caught up. */
+  live: boolean;
+}
+
+export interface Hub {
+  /** Serves a stream from a place on. */
+  open(stream: Omit<Stream, 'live'>): void;
+  count(): number;
+  /** Something was committed, up to this event. */
+  wake(last: bigint): void;
+  start(): void;
+  stop(): Promise<void>;
+}
+
+const PAGE = 200;
+const TAIL = 500;
+const MAX_RECENT = 500;
+/** What a client may leave unread in memory here. */
+const MAX_UNREAD_BYTES = 1_048_576;
+/** How long a client may leave it unread before it is closed; it resumes where it stopped. */
+const DRAIN_MS = 10_000;
+const HEARTBEAT_MS = 15_000;
+const HEARTBEAT = ': still here\n\n';
+/** Streams that read from the database at once; others wait for their turn. */
+const READING = 8;
+
+const scopeKey = ({ organization_id, environment_id }: Scope): string =>
+  `${organization_id}/${environment_id}`;
+
+/** Where the next event will be: behind all that can be read now. */
+export async function placeNow(db: Database): Promise<EventPlace> {
+  const [row] = await db.query<{ bound: bigint }>(`SELECT ${READABLE_BELOW} AS bound`, [], 'place now');
+  return { horizon: (row?.bound ?? 1n) - 1n, seq: END_OF_HORIZON };
+}
+
+export interface HubDeps {
+  db: Database;
+  log: Logger;
+  bodies: Bodies;
+  /** Of these API keys, those that may read no more. */
+  withdrawn(key_ids: readonly string[]): Promise<Set<string>>;
+}
+
+export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
+  const streams = new Map<string, Set<Stream>>();
+  let tail: Tail | null = null;
+  let heart: NodeJS.Timeout | null = null;
+  const reading = createTurns(READING);
+
+  const all = (): Stream[] => [...streams.values()].flatMap((set) => [...set]);
+  const frameOf = (event: StoredEvent): string =>
+    `id: ${placeId(event)}\nevent: ${event.type}.${event.event}\ndata: ${bodies.ofEvent(event)}\n\n`;
+
+  function close(stream: Stream): void {
+    const set = streams.get(scopeKey(stream.scope));
+    if (!set?.delete(stream)) return;
+    if (set.size === 0) streams.delete(scopeKey(stream.scope));
+    stream.socket.destroy();
+  }
+
+  /** Tells the live streams what is new; nothing is read while there are none. */
+  async function follow(): Promise<bigint | null> {
+    if (streams.size === 0) {
+      tail = null;
+      return null;
+    }
+    if (!tail) {
+      const place = await placeNow(db);
+      tail = { from: place, to: place, recent: [] };
+    }
+    let seen = 0n;
+    for (;;) {
+      const page = await readEvents(db, tail.to, null, TAIL);
+      for (const event of page.events) {
+        if (event.seq > seen) seen = event.seq;
+        tellLive(event);
+      }
+      // In this same turn of the event loop, so that no stream joins in between.
+      tail.recent.push(...page.events);
+      tail.to = page.next;
+      const past = tail.recent.splice(0, Math.max(0, tail.recent.length - MAX_RECENT));
+      tail.from = past.at(-1) ?? tail.from;
+      if (!page.has_more) return seen;
+    }
+  }
+
+  function tellLive(event: StoredEvent): void {
+    const set = streams.get(scopeKey(event));
+    if (!set) return;
+    let frame: Buffer | null = null;
+    for (const stream of set) tell(stream, event, () => (frame ??= Buffer.from(frameOf(event))));
+  }
+
+  function tell(
+    stream: Stream,
+    event: StoredEvent,
+    frame: () => string | Buffer = () => frameOf(event),
+  ): void {
+    if (!stream.live || !isAfter(event, stream.after)) return;
+    stream.after = { horizon: event.horizon, seq: event.seq };
+    if (!passes(stream.filter, event)) return;
+    stream.socket.write(frame());
+    // Not read so far: from here on at the client's own pace.
+    if (stream.socket.writableLength > MAX_UNREAD_BYTES) startCatchUp(stream);
+  }
+
+  /** Writes from the database, as fast as the client reads, up to where the tail is; then the tail goes on with it. */
+  async function catchUp(stream: Stream): Promise<void> {
+    while (!stream.socket.destroyed) {
+      const page = await reading(() => readEvents(db, stream.after, stream.scope, PAGE));
+      for (const event of page.events) {
+        if (passes(stream.filter, event)) stream.socket.write(frameOf(event));
+        stream.after = { horizon: event.horizon, seq: event.seq };
+        if (!(await drained(stream))) return;
+      }
+      stream.after = page.next;
+      if (page.has_more) continue;
+      if (tail && !isAfter(tail.from, stream.after)) {
+        stream.live = true;
+        for (const event of tail.recent) if (scopeKey(event) === scopeKey(stream.scope)) tell(stream, event);
+        return;
+      }
+      await pause(CATCH_UP_PAUSE_MS);
+    }
+  }
+
+  function startCatchUp(stream: Stream): void {
+    stream.live = false;
+    catchUp(stream).catch((error: unknown) => {
+      log.warn({ err: error }, 'event stream not read, its client resumes');
+      close(stream);
+    });
+  }
+
+  /** Waits until the client has read; one that does not is closed, and false. */
+  async function drained(stream: Stream): Promise<boolean> {
+    const { socket } = stream;
+    if (!socket.writableNeedDrain) return !socket.destroyed;
+    await new Promise<void>((done) => {
+      const timer = setTimeout(() => {
+        log.info({ key_id: stream.key_id, ...stream.scope }, 'event stream closed: its client does not read');
+        close(stream);
+      }, DRAIN_MS);
+      const go = (): void => {
+        clearTimeout(timer);
+        socket.off('drain', go).off('close', go);
+        done();
+      };
+      socket.on('drain', go).on('close', go);
+    });
+    return !socket.destroyed;
+  }
+
+  const follower = createFollower(log, 'events not read', follow);
+
+  async function beat(): Promise<void> {
+    const open = all();
+    for (const { socket } of open) if (!socket.writableNeedDrain) socket.write(HEARTBEAT);
+    const gone = await withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
+    for (const stream of open) if (gone.has(stream.key_id)) close(stream);
+  }
+
+  return {
+    open(given) {
+      if (given.socket.destroyed) return;
+      const stream: Stream = { ...given, live: false };
+      const key = scopeKey(given.scope);
+      streams.set(key, (streams.get(key) ?? new Set()).add(stream));
+      given.socket.on('close', () => close(stream)).on('error', () => close(stream));
+      follower.wake(0n);
+      startCatchUp(stream);
+    },
+    count: () => all().length,
+    wake: follower.wake,
+    start() {
+      follower.start();
+      heart = setInterval(() => {
+        void beat().catch((error: unknown) => log.warn({ err: error }, 'keys of event streams not checked'));
+      }, HEARTBEAT_MS);
+    },
+    async stop() {
+      if (heart) clearInterval(heart);
+      for (const stream of all()) close(stream);
+      await follower.stop();
+    },
+  };
+}
+
+/** Lets so many run at once; the others wait in line. */
+function createTurns(at_once: number): <T>(work: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    // Whoever ends hands its turn on; only where nobody waits is it free.
+    if (running >= at_once) await new Promise<void>((turn) => waiting.push(turn));
+    else running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running -= 1;
+    }
+  };
+}
+
+const CATCH_UP_PAUSE_MS = 20;
+const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));

@@ -1,0 +1,100 @@
+import type { Sql } from '../core/db.ts';
+
+const STEP = 5000;
+const MAX_STEPS = 20;
+/** Events outlive the deliveries that show them. */
+const EVENTS_LONGER_DAYS = 1;
+
+/** Runs a step until it does less than a full one, or enough is done for now. */
+async function inSteps(step: () => Promise<number>): Promise<number> {
+  let done = 0;
+  for (let count = 0; count < MAX_STEPS; count += 1) {
+    const rows = await step();
+    done += rows;
+    if (rows < STEP) break;
+  }
+  return done;
+}
+
+/** What is still open of a registration that was deleted will not be sent. */
+const abandonDeleted = (sql: Sql, at: string): Promise<number> =>
+  inSteps(async () => {
+    const rows = await sql.query(
+      `UPDATE webhook_deliveries d SET status = 'abandoned', updated_at = $1 FROM (
+         SELECT d.organization_id, d.environment_id, d.webhook_id, d.id FROM webhooks w
+         JOIN webhook_deliveries d ON d.organization_id = w.organization_id AND d.environment_id = w.environment_id
+           AND d.webhook_id = w.id AND d.status = 'attempting'
+         WHERE w.status = 'deleted' AND w.deleted_at > $1::timestamptz - interval '7 days'
+         LIMIT ${STEP}) gone
+       WHERE d.organization_id = gone.organization_id AND d.environment_id = gone.environment_id
+         AND d.webhook_id = gone.webhook_id AND d.id = gone.id RETURNING 1`,
+      [at],
+      'abandon deliveries of deleted webhooks',
+    );
+    return rows.length;
+  });
+
+const removeDeliveries = (sql: Sql, before: string): Promise<number> =>
+  inSteps(async () => {
+    const rows = await sql.query(
+      `DELETE FROM webhook_deliveries d USING (
+         SELECT old.* FROM webhooks w CROSS JOIN LATERAL (
+           SELECT d.organization_id, d.environment_id, d.webhook_id, d.id FROM webhook_deliveries d
+           WHERE d.organization_id = w.organization_id AND d.environment_id = w.environment_id AND d.webhook_id = w.id
+             AND d.created_at < $1 AND d.status <> 'attempting'
+           ORDER BY d.created_at, d.id LIMIT ${STEP}) old
+         LIMIT ${STEP}) gone
+       WHERE d.organization_id = gone.organization_id AND d.environment_id = gone.environment_id
+         AND d.webhook_id = gone.webhook_id AND d.id = gone.id AND d.status <> 'attempting' RETURNING 1`,
+      [before],
+      'remove old deliveries',
+    );
+    return rows.length;
+  });
+
+/**
+ * Removes events from the front, up to the first that is young, not a delivery yet, or waited for by a delivery; the
+ * place up to which they are gone moves in the same statement, so that no reader skips what it cannot see.
+ */
+const removeEvents = (sql: Sql, before: string): Promise<number> =>
+  inSteps(async () => {
+    const [row] = await sql.query<{ removed: bigint }>(
+      `WITH keep AS MATERIALIZED (
+         SELECT least((SELECT horizon FROM event_places WHERE name = 'deliveries'),
+           (SELECT min(horizon) FROM webhook_deliveries WHERE status = 'attempting')) AS horizon),
+       front AS MATERIALIZED (
+         SELECT e.* FROM (SELECT organization_id, environment_id, horizon, seq, at FROM events
+           ORDER BY horizon, seq LIMIT ${STEP}) e, keep
+         WHERE e.horizon < keep.horizon),
+       old AS MATERIALIZED (
+         SELECT f.* FROM front f WHERE (f.horizon, f.seq) < ALL (
+           SELECT y.horizon, y.seq FROM front y WHERE y.at >= $1::timestamptz - interval '${EVENTS_LONGER_DAYS} days')),
+       gone AS (
+         DELETE FROM events e USING old o WHERE e.organization_id = o.organization_id
+           AND e.environment_id = o.environment_id AND e.horizon = o.horizon AND e.seq = o.seq
+         RETURNING e.horizon, e.seq),
+       moved AS (
+         UPDATE event_places p SET horizon = last.horizon, seq = last.seq
+         FROM (SELECT horizon, seq FROM gone ORDER BY horizon DESC, seq DESC LIMIT 1) last
+         WHERE p.name = 'removed' AND (p.horizon, p.seq) < (last.horizon, last.seq))
+       SELECT count(*) AS removed FROM gone`,
+      [before],
+      'remove old events',
+    );
+    return Number(row?.removed ?? 0n);
+  });
+
+/** Removes what is older than `before` in small steps, and secrets whose handoff is over. */
+export async function removeOld(
+  sql: Sql,
+  before: string,
+  at: string,
+): Promise<{ deliveries: number; events: number }> {
+  await abandonDeleted(sql, at);
+  await sql.query(
+    'UPDATE webhooks SET previous_secret = NULL, previous_until = NULL WHERE previous_until < $1',
+    [at],
+    'forget previous secrets',
+  );
+  return { deliveries: await removeDeliveries(sql, before), events: await removeEvents(sql, before) };
+}

@@ -1,0 +1,249 @@
+import { randomBytes } from 'node:crypto';
+import { Type, type Static } from 'typebox';
+import { createTimestamps, type Clock } from '../core/clock.ts';
+import type { Database } from '../core/db.ts';
+import { ApiError } from '../core/errors.ts';
+import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { uuid } from '../core/schema.ts';
+import type { Vault } from '../core/vault.ts';
+import { checkName, checkUrl, EVENTS, flattened, type Subscription } from './rules.ts';
+import {
+  changeWebhook,
+  insertWebhook,
+  listWebhooks,
+  readWebhook,
+  secretOwner,
+  type Webhook,
+  type WebhookChange,
+  type WebhookRef,
+} from './store.ts';
+import type { Network } from './target.ts';
+import { webhookView } from './view.ts';
+
+export interface WebhookRouteDeps {
+  db: Database;
+  clock: Clock;
+  vault: Vault;
+  network: Network;
+  allow_private: boolean;
+  /** Tells every server that registrations or deliveries changed; after the commit. */
+  changed(): void;
+}
+
+export const TAG = 'Webhooks';
+const LIST = '/organizations/{organization_id}/environments/{environment_id}/webhooks';
+export const ONE = `${LIST}/{webhook_id}`;
+const ERRORS = { 400: 'ErrorResponse_WebhookBadRequestError' } as const;
+export const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WebhookNotFoundError' } as const;
+export const READ = ['READ', 'WRITE'] as const;
+export const NO_QUERY = Type.Object({});
+const environment = { organization_id: uuid(), environment_id: uuid() };
+export const PARAMS = Type.Object({ ...environment, webhook_id: uuid() });
+export const SORT = {
+  sort_key: Type.Optional(Type.String({ enum: ['created_at', 'updated_at'] })),
+  sort_order: Type.Optional(Type.String({ enum: ['ASC', 'DESC'], description: 'Default DESC' })),
+};
+
+const oneOrMore = (events: readonly string[]) =>
+  Type.Union([Type.String({ enum: [...events] }), Type.Array(Type.String({ enum: [...events] }))]);
+const Events = Type.Array(
+  Type.Union([
+    Type.Object({ send: oneOrMore(EVENTS.send) }),
+    Type.Object({ receive: oneOrMore(EVENTS.receive) }),
+    Type.Object({ test: oneOrMore(EVENTS.test) }),
+  ]),
+);
+const NewWebhook = Type.Object({ id: uuid(), url: Type.String(), name: Type.String(), events: Events });
+const WebhookUpdate = Type.Object({
+  url: Type.Optional(Type.String()),
+  name: Type.Optional(Type.String()),
+  events: Events,
+});
+
+const refOf = (caller: Caller, webhook_id: string): WebhookRef => ({
+  organization_id: caller.organization_id,
+  environment_id: caller.environment_id,
+  id: webhook_id,
+});
+
+export const unknownWebhook = (webhook_id: string): ApiError =>
+  new ApiError('webhook_not_found', `no webhook ${webhook_id}`, { context: { webhook_id } });
+
+/** The registration, deleted ones included; `webhook_not_found` where there is none. */
+export async function webhookOf(
+  { db }: { db: Database },
+  caller: Caller,
+  webhook_id: string,
+): Promise<Webhook> {
+  const webhook = await readWebhook(db, refOf(caller, webhook_id));
+  if (!webhook) throw unknownWebhook(webhook_id);
+  return webhook;
+}
+
+/** A secret that is shown once: 256 random bits. */
+const newSecret = (): string => `whsec_${randomBytes(32).toString('base64url')}`;
+
+/** The operations on registrations. */
+export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
+  const { db, vault, changed } = deps;
+  const time = createTimestamps(deps.clock);
+  const mayBePrivate = (caller: Caller): boolean =>
+    deps.allow_private && caller.environment_kind === 'staging';
+
+  async function change(caller: Caller, webhook_id: string, what: WebhookChange): Promise<void> {
+    if (!(await changeWebhook(db, refOf(caller, webhook_id), what, time()))) throw unknownWebhook(webhook_id);
+    changed();
+  }
+
+  async function create(caller: Caller, body: Static<typeof NewWebhook>): Promise<object> {
+    checkName(body.name);
+    await checkUrl(body.url, mayBePrivate(caller), deps.network);
+    const ref = refOf(caller, body.id.toLowerCase());
+    const shared_secret = newSecret();
+    const row = {
+      ...ref,
+      url: body.url,
+      name: body.name,
+      events: flattened(body.events as Subscription[]),
+      secret: vault.seal(shared_secret, secretOwner(ref)),
+    };
+    if (!(await insertWebhook(db, row, time()))) {
+      const context = { webhook_id: ref.id };
+      throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
+    }
+    changed();
+    return { id: ref.id, shared_secret };
+  }
+
+  return [
+    listRoute(db),
+    defineRoute({
+      method: 'POST',
+      path: LIST,
+      operation_id: 'create_webhook',
+      tag: TAG,
+      summary: 'Register a webhook; its secret is shown now and never again',
+      permissions: ['WRITE'],
+      params: Type.Object(environment),
+      query: NO_QUERY,
+      body: NewWebhook,
+      success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
+      errors: { ...ERRORS, 409: 'ErrorResponse_WebhookConflictError' },
+      handler: ({ caller, body }) => create(caller, body),
+    }),
+    defineRoute({
+      method: 'GET',
+      path: ONE,
+      operation_id: 'get_webhook',
+      tag: TAG,
+      summary: 'Read one webhook',
+      permissions: READ,
+      params: PARAMS,
+      query: NO_QUERY,
+      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookRead' } },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params }) => webhookView(await webhookOf(deps, caller, params.webhook_id)),
+    }),
+    defineRoute({
+      method: 'PATCH',
+      path: ONE,
+      operation_id: 'update_webhook',
+      tag: TAG,
+      summary: 'Change URL, name and events; the list of events is replaced as a whole',
+      permissions: ['WRITE'],
+      params: PARAMS,
+      query: NO_QUERY,
+      body: WebhookUpdate,
+      success: { status: 202 },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params, body }) => {
+        const { url, name } = body;
+        if (name !== undefined) checkName(name);
+        if (url !== undefined) await checkUrl(url, mayBePrivate(caller), deps.network);
+        const events = flattened(body.events as Subscription[]);
+        await change(caller, params.webhook_id, {
+          events,
+          ...(url === undefined ? {} : { url }),
+          ...(name === undefined ? {} : { name }),
+        });
+      },
+    }),
+    ...switchRoutes(change),
+    defineRoute({
+      method: 'POST',
+      path: `${ONE}/keys`,
+      operation_id: 'generate_webhook_key',
+      tag: TAG,
+      summary: 'Replace the secret: the new one signs from now on, and is shown now and never again',
+      permissions: ['WRITE'],
+      params: PARAMS,
+      query: NO_QUERY,
+      success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
+      errors: ERRORS_OF_ONE,
+      handler: async ({ caller, params }) => {
+        const shared_secret = newSecret();
+        const secret = vault.seal(shared_secret, secretOwner(refOf(caller, params.webhook_id)));
+        await change(caller, params.webhook_id, { secret });
+        return { id: params.webhook_id, shared_secret };
+      },
+    }),
+  ];
+}
+
+const listRoute = (db: Database): Route =>
+  defineRoute({
+    method: 'GET',
+    path: '/organizations/{organization_id}/webhooks',
+    operation_id: 'get_webhooks_as_user',
+    tag: TAG,
+    summary: "List the webhooks of the key's environment; deleted ones only when asked for",
+    permissions: READ,
+    params: Type.Object({ organization_id: uuid() }),
+    query: Type.Object({
+      environment_ids: Type.Optional(Type.Array(uuid())),
+      statuses: Type.Optional(Type.Array(Type.String({ enum: ['active', 'stopped', 'deleted'] }))),
+      ...SORT,
+    }),
+    success: { status: 200, schema: { type: 'array', items: { $ref: '#/components/schemas/WebhookRead' } } },
+    errors: ERRORS,
+    handler: async ({ caller, query }) => {
+      if (query.environment_ids?.every((id) => id.toLowerCase() !== caller.environment_id)) return [];
+      const sort = {
+        key: query.sort_key === 'updated_at' ? 'updated_at' : 'created_at',
+        order: query.sort_order === 'ASC' ? 'ASC' : 'DESC',
+      } as const;
+      const webhooks = await listWebhooks(db, caller, query.statuses ?? ['active', 'stopped'], sort);
+      return webhooks.map(webhookView);
+    },
+  });
+
+/** start, stop and delete: each sets the status, and has no body. */
+function switchRoutes(
+  change: (caller: Caller, webhook_id: string, what: WebhookChange) => Promise<void>,
+): Route[] {
+  const route = (
+    method: 'POST' | 'DELETE',
+    path: string,
+    operation_id: string,
+    summary: string,
+    status: Webhook['status'],
+  ): Route =>
+    defineRoute({
+      method,
+      path,
+      operation_id,
+      tag: TAG,
+      summary,
+      permissions: ['WRITE'],
+      params: PARAMS,
+      query: NO_QUERY,
+      success: { status: 202 },
+      errors: ERRORS_OF_ONE,
+      handler: ({ caller, params }) => change(caller, params.webhook_id, { status }),
+    });
+  return [
+    route('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
+    route('POST', `${ONE}/start`, 'start_webhook_as_user', 'Deliver again, what was queued first', 'active'),
+    route('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
+  ];
+}

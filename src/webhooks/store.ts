@@ -1,0 +1,143 @@
+import type { Sql } from '../core/db.ts';
+import { READABLE_BELOW } from '../core/events.ts';
+
+/** Names one registration: ids are unique per environment. */
+export interface WebhookRef {
+  organization_id: string;
+  environment_id: string;
+  id: string;
+}
+
+export type WebhookStatus = 'active' | 'stopped' | 'deleted';
+
+/** One row of `webhooks`; the secrets sealed. */
+export interface Webhook extends WebhookRef {
+  url: string;
+  name: string;
+  events: string[];
+  status: WebhookStatus;
+  secret: string;
+  previous_secret: string | null;
+  previous_until: string | null;
+  failing_since: string | null;
+  created_at: string;
+  updated_at: string;
+  stopped_at: string | null;
+  deleted_at: string | null;
+}
+
+export const webhookKey = ({ organization_id, environment_id, id }: WebhookRef): string =>
+  `${organization_id}/${environment_id}/${id}`;
+
+/** The registration that such a key names. */
+export function refOfKey(key: string): WebhookRef {
+  const [organization_id = '', environment_id = '', id = ''] = key.split('/');
+  return { organization_id, environment_id, id };
+}
+
+/** What a sealed secret belongs to. */
+export const secretOwner = (ref: WebhookRef): string => `webhook/${webhookKey(ref)}`;
+
+const refValues = (ref: WebhookRef): unknown[] => [ref.organization_id, ref.environment_id, ref.id];
+const ITS = 'organization_id = $1 AND environment_id = $2 AND id = $3';
+
+/** Stores a registration; false when its id is taken. It gets what is committed from now on. */
+export async function insertWebhook(
+  sql: Sql,
+  webhook: WebhookRef & Pick<Webhook, 'url' | 'name' | 'events' | 'secret'>,
+  at: string,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `INSERT INTO webhooks (organization_id, environment_id, id, url, name, events, status, secret, since, created_at, updated_at)
+     VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, ${READABLE_BELOW}, $8, $8) ON CONFLICT DO NOTHING RETURNING 1`,
+    [...refValues(webhook), webhook.url, webhook.name, webhook.events, webhook.secret, at],
+    'insert webhook',
+  );
+  return rows.length > 0;
+}
+
+export async function readWebhook(sql: Sql, ref: WebhookRef): Promise<Webhook | null> {
+  const [row] = await sql.query<Webhook>(
+    `SELECT * FROM webhooks WHERE ${ITS}`,
+    refValues(ref),
+    'read webhook',
+  );
+  return row ?? null;
+}
+
+/** Every registration of an environment, in the order asked for; those deleted only when their status is named. */
+export const listWebhooks = (
+  sql: Sql,
+  scope: { organization_id: string; environment_id: string },
+  statuses: readonly string[],
+  sort: { key: 'created_at' | 'updated_at'; order: 'ASC' | 'DESC' },
+): Promise<Webhook[]> =>
+  sql.query<Webhook>(
+    `SELECT * FROM webhooks WHERE organization_id = $1 AND environment_id = $2 AND status = ANY($3)
+     ORDER BY ${sort.key} ${sort.order}, id ${sort.order}`,
+    [scope.organization_id, scope.environment_id, statuses],
+  );
+
+export interface WebhookChange {
+  url?: string;
+  name?: string;
+  events?: string[];
+  status?: WebhookStatus;
+  secret?: string;
+}
+
+/** How long a secret that was replaced still signs beside the new one. */
+const HANDOFF = "interval '24 hours'";
+
+/**
+ * Changes a registration that is not deleted; false when there is none. A new status keeps its times, a new secret
+ * keeps the old one for the time of the handoff.
+ */
+export async function changeWebhook(
+  sql: Sql,
+  ref: WebhookRef,
+  change: WebhookChange,
+  at: string,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE webhooks SET url = coalesce($4, url), name = coalesce($5, name), events = coalesce($6, events),
+       status = coalesce($7, status),
+       stopped_at = CASE $7 WHEN 'active' THEN NULL WHEN 'stopped' THEN coalesce(stopped_at, $9) ELSE stopped_at END,
+       deleted_at = CASE $7 WHEN 'deleted' THEN $9::timestamptz END,
+       failing_since = CASE WHEN $7 = 'active' AND status <> 'active' OR $4 <> url THEN NULL ELSE failing_since END,
+       previous_secret = CASE WHEN $8::text IS NULL THEN previous_secret ELSE secret END,
+       previous_until = CASE WHEN $8::text IS NULL THEN previous_until ELSE $9::timestamptz + ${HANDOFF} END,
+       secret = coalesce($8, secret), updated_at = $9
+     WHERE ${ITS} AND status <> 'deleted' RETURNING 1`,
+    [
+      ...refValues(ref),
+      change.url ?? null,
+      change.name ?? null,
+      change.events ?? null,
+      change.status ?? null,
+      change.secret ?? null,
+      at,
+    ],
+    'change webhook',
+  );
+  return rows.length > 0;
+}
+
+/** Notes since when a registration only fails; null when something arrived. */
+export const noteFailing = (sql: Sql, ref: WebhookRef, since: string | null): Promise<unknown> =>
+  sql.query(
+    `UPDATE webhooks SET failing_since = $4 WHERE ${ITS} AND (failing_since IS NULL) <> ($4::timestamptz IS NULL)`,
+    [...refValues(ref), since],
+    'note failing webhook',
+  );
+
+/** Stops a registration of which only failures came since then; false when it was changed meanwhile. */
+export async function stopFailing(sql: Sql, ref: WebhookRef, since: string, at: string): Promise<boolean> {
+  const rows = await sql.query(
+    `UPDATE webhooks SET status = 'stopped', stopped_at = $5, updated_at = $5
+     WHERE ${ITS} AND status = 'active' AND failing_since = $4 RETURNING 1`,
+    [...refValues(ref), since, at],
+    'stop failing webhook',
+  );
+  return rows.length > 0;
+}

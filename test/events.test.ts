@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import type pg from 'pg';
+import type { Sql } from '../src/core/db.ts';
+import { FIRST_PLACE, insertEvents, isAfter, readEvents, type EventPlace } from '../src/core/events.ts';
+import { createTestDatabase, type TestDatabase } from './database.ts';
+
+let database: TestDatabase;
+before(async () => {
+  database = await createTestDatabase();
+});
+after(() => database.drop());
+
+const organization_id = randomUUID();
+const environment_id = randomUUID();
+const eventOf = (payment_id: string, event: string) => ({
+  organization_id,
+  environment_id,
+  payment_id,
+  wallet_id: randomUUID(),
+  type: 'receive',
+  event,
+  payment: { organization_id, environment_id, id: payment_id },
+  at: '2026-01-01T00:00:00Z',
+});
+
+/** A transaction on a connection of its own, step by step. */
+async function openTransaction(): Promise<{
+  sql: Sql;
+  client: pg.Client;
+  end(how: 'COMMIT' | 'ROLLBACK'): Promise<void>;
+}> {
+  const client = await database.db.connect();
+  await client.query('BEGIN');
+  return {
+    client,
+    sql: { query: async (text, values) => (await client.query(text, values)).rows as never },
+    async end(how) {
+      await client.query(how);
+      await client.end();
+    },
+  };
+}
+
+/** Everything from a place on, page by page; asserts that the order is one. */
+async function readAll(from: EventPlace): Promise<{ events: string[]; next: EventPlace }> {
+  const events: string[] = [];
+  let place = from;
+  for (;;) {
+    const page = await readEvents(database.db, place, { organization_id, environment_id }, 2);
+    for (const event of page.events) {
+      assert.ok(isAfter(event, place), 'events come in order');
+      place = event;
+      events.push(event.event);
+    }
+    place = page.next;
+    if (!page.has_more) return { events, next: place };
+  }
+}
+
+test('an event whose transaction commits late is never skipped', async () => {
+  const start = (await readAll(FIRST_PLACE)).next;
+  const slow = await openTransaction();
+  await insertEvents(slow.sql, [eventOf(randomUUID(), 'slow')]);
+  for (const name of ['quick 1', 'quick 2', 'quick 3']) {
+    await database.db.transaction((sql) => insertEvents(sql, [eventOf(randomUUID(), name)]));
+  }
+  const early = await readAll(start);
+  assert.deepEqual(early.events, [], 'what may still be preceded is not read yet');
+  await slow.end('COMMIT');
+  const late = await readAll(early.next);
+  assert.deepEqual(late.events.toSorted(), ['quick 1', 'quick 2', 'quick 3', 'slow']);
+  assert.deepEqual((await readAll(late.next)).events, [], 'and nothing is read twice');
+});
+
+test('a transaction that rolls back holds nobody back and leaves nothing', async () => {
+  const start = (await readAll(FIRST_PLACE)).next;
+  const lost = await openTransaction();
+  await insertEvents(lost.sql, [eventOf(randomUUID(), 'lost')]);
+  await database.db.transaction((sql) => insertEvents(sql, [eventOf(randomUUID(), 'kept')]));
+  await lost.end('ROLLBACK');
+  assert.deepEqual((await readAll(start)).events, ['kept']);
+});
+
+test('of two steps of one payment the later one is read later, although its transaction began first', async () => {
+  const start = (await readAll(FIRST_PLACE)).next;
+  const payment_id = randomUUID();
+  await database.db.query("INSERT INTO settings VALUES ('a lock', '1')");
+  const later = await openTransaction();
+  await later.client.query('SELECT pg_current_xact_id()');
+  const sooner = await openTransaction();
+  await sooner.client.query("SELECT * FROM settings WHERE key = 'a lock' FOR UPDATE");
+  await insertEvents(sooner.sql, [eventOf(payment_id, 'first step')]);
+  const waits = later.client.query("SELECT * FROM settings WHERE key = 'a lock' FOR UPDATE");
+  await sooner.end('COMMIT');
+  await waits;
+  await insertEvents(later.sql, [eventOf(payment_id, 'second step')]);
+  assert.deepEqual((await readAll(start)).events, []);
+  await later.end('COMMIT');
+  assert.deepEqual((await readAll(start)).events, ['first step', 'second step']);
+});
+
+test('many writers at once: a reader that goes on from page to page sees each event once, each payment in order', async () => {
+  const start = (await readAll(FIRST_PLACE)).next;
+  const payments = Array.from({ length: 5 }, () => randomUUID());
+  let writing = true;
+  const writers = payments.map(async (payment_id, index) => {
+    for (let step = 0; step < 40; step += 1) {
+      await database.db.transaction(async (sql) => {
+        await sql.query('SELECT pg_current_xact_id()');
+        if ((step + index) % 7 === 0) await sql.query('SELECT pg_sleep(0.01)');
+        await insertEvents(sql, [eventOf(payment_id, `${index}/${step}`)]);
+        if ((step + index) % 5 === 0) await sql.query('SELECT pg_sleep(0.005)');
+      });
+    }
+  });
+  const done = Promise.all(writers).then(() => (writing = false));
+  const seen: string[] = [];
+  let place = start;
+  for (let last = false; !last;) {
+    last = !writing;
+    const page = await readAll(place);
+    seen.push(...page.events);
+    place = page.next;
+  }
+  await done;
+  assert.equal(seen.length, 200);
+  for (const index of payments.keys()) {
+    const own = seen.filter((event) => event.startsWith(`${index}/`));
+    assert.deepEqual(
+      own,
+      Array.from({ length: 40 }, (_, step) => `${index}/${step}`),
+    );
+  }
+});

@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { createLog } from '../src/core/log.ts';
+import { openVault, WrongKey } from '../src/core/vault.ts';
+import { removeOld } from '../src/webhooks/retention.ts';
+import { actor } from './actor.ts';
+import { createTestDatabase } from './database.ts';
+import { startTestServer, type TestServer } from './fixtures.ts';
+import { hooks } from './hooks.ts';
+import { startReceiver, type Receiver } from './receiver.ts';
+
+let server: TestServer;
+let me: ReturnType<typeof actor>;
+let my: ReturnType<typeof hooks>;
+let receiver: Receiver;
+before(async () => {
+  server = await startTestServer();
+  me = actor(server);
+  my = hooks(server.client, me.base);
+  receiver = await startReceiver();
+});
+after(async () => {
+  await server.stop();
+  await receiver.close();
+});
+
+const count = async (table: string): Promise<number> => {
+  const [row] = await server.db.query<{ count: bigint }>(`SELECT count(*) AS count FROM ${table}`);
+  return Number(row?.count);
+};
+const FAR = '2999-01-01T00:00:00Z';
+
+test('old events and deliveries go, but nothing that a delivery still waits for; history and ledger stay', async () => {
+  const stopped = await my.register(receiver);
+  const active = await my.register(receiver);
+  await my.call('POST', `${my.path}/${stopped}/stop`);
+  await me.fund(1000);
+  await receiver.until(() => receiver.received.length === 3, 'what is delivered');
+  while ((await my.deliveries(active, '?statuses=succeeded')).length < 3)
+    await new Promise((done) => setTimeout(done, 10));
+  await removeOld(server.db, '2000-01-01T00:00:00Z', '2000-01-01T00:00:00Z');
+  assert.deepEqual([await count('events'), await count('webhook_deliveries')], [3, 6], 'what is young stays');
+  await removeOld(server.db, FAR, FAR);
+  assert.deepEqual(
+    [await count('events'), await count('webhook_deliveries')],
+    [3, 3],
+    'what is open stays, with its events',
+  );
+  const kept = [await count('payment_history'), await count('transfers'), await count('ledger_events')];
+  await my.call('POST', `${my.path}/${stopped}/start`);
+  await receiver.until(() => receiver.received.length === 6, 'what was queued');
+  while ((await my.deliveries(stopped, '?statuses=attempting')).length > 0)
+    await new Promise((done) => setTimeout(done, 10));
+  await removeOld(server.db, FAR, FAR);
+  assert.deepEqual([await count('events'), await count('webhook_deliveries')], [0, 0]);
+  assert.deepEqual(
+    [await count('payment_history'), await count('transfers'), await count('ledger_events')],
+    kept,
+  );
+});
+
+test('what is open of a webhook that was deleted is abandoned', async () => {
+  const id = await my.register(receiver);
+  await my.call('POST', `${my.path}/${id}/stop`);
+  await me.fund(1000);
+  while ((await my.deliveries(id)).length < 3) await new Promise((done) => setTimeout(done, 10));
+  await my.call('DELETE', `${my.path}/${id}`);
+  await removeOld(server.db, '2000-01-01T00:00:00Z', new Date().toISOString());
+  const deliveries = await my.deliveries(id);
+  assert.ok(deliveries.length === 3 && deliveries.every(({ status }) => status === 'abandoned'));
+});
+
+test('the key is made once, in a file that only the owner reads, and a server with another one is refused', async () => {
+  const database = await createTestDatabase();
+  const folder = mkdtempSync(join(tmpdir(), 'coulomb-key-'));
+  const file = join(folder, 'secret.key');
+  const log = createLog('fatal');
+  const open = (key: Buffer | null, at = file) => openVault(database.db, key, at, log);
+  const sealed = (await open(null)).seal('whsec_x', 'a webhook');
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.equal((await open(null)).open(sealed, 'a webhook'), 'whsec_x', 'the same key at the next start');
+  const key = Buffer.from(readFileSync(file, 'utf8').trim(), 'hex');
+  assert.equal((await open(key, join(folder, 'none'))).open(sealed, 'a webhook'), 'whsec_x');
+  const refused = (work: Promise<unknown>, why: RegExp) =>
+    assert.rejects(work, (error: unknown) => error instanceof WrongKey && why.test(error.message));
+  await refused(open(Buffer.alloc(32)), /another key than COULOMB_SECRET_KEY/);
+  await refused(open(null, join(folder, 'gone')), /set COULOMB_SECRET_KEY/);
+  writeFileSync(file, 'not a key');
+  await refused(open(null), /does not hold a key/);
+  const [stored] = await database.db.query<{ text: string }>(
+    "SELECT string_agg(value::text, ' ') AS text FROM settings",
+  );
+  assert.ok(!stored?.text.includes(key.toString('hex')), 'the database does not know the key');
+  rmSync(folder, { recursive: true });
+  await database.drop();
+});
+
+test('threat 18: every list of webhooks and deliveries walks an index', async () => {
+  const [webhook] = await server.db.query<Record<string, string>>('SELECT * FROM webhooks LIMIT 1');
+  const its = (alias: string) =>
+    `${alias}.organization_id = '${webhook?.['organization_id']}' AND ${alias}.environment_id = '${webhook?.['environment_id']}'`;
+  const of = `${its('d')} AND d.webhook_id = '${webhook?.['id']}'`;
+  const plans: [string, RegExp][] = [
+    [
+      `SELECT 1 FROM webhook_deliveries d WHERE ${of} ORDER BY d.created_at DESC, d.id DESC LIMIT 101`,
+      /by_created/,
+    ],
+    [
+      `SELECT 1 FROM webhook_deliveries d WHERE ${of} ORDER BY d.updated_at DESC, d.id DESC LIMIT 101`,
+      /by_updated/,
+    ],
+    [
+      `SELECT 1 FROM webhook_deliveries d WHERE ${of} AND d.status IN ('failed', 'abandoned') ORDER BY d.created_at DESC, d.id DESC LIMIT 101`,
+      /deliveries_lost/,
+    ],
+    [
+      `SELECT 1 FROM webhook_deliveries d WHERE ${of} AND d.status = 'attempting' AND d.run_at <= now() ORDER BY d.run_at, d.horizon, d.seq LIMIT 500`,
+      /deliveries_open/,
+    ],
+    [
+      `SELECT 1 FROM events e WHERE ${its('e')} AND (e.horizon, e.seq) > (5, 5) ORDER BY e.horizon, e.seq LIMIT 100`,
+      /events_/,
+    ],
+    [
+      'SELECT 1 FROM events e WHERE (e.horizon, e.seq) > (5, 5) ORDER BY e.horizon, e.seq LIMIT 100',
+      /events_in_order/,
+    ],
+  ];
+  for (const [text, index] of plans) {
+    const lines = await server.db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`);
+    const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
+    assert.doesNotMatch(plan, /Seq Scan/, plan);
+    assert.match(plan, index, plan);
+  }
+});

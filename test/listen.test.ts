@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { credentialsFile } from '../src/admin/bootstrap.ts';
+import { actor } from './actor.ts';
+import { startTestServer, type TestServer } from './fixtures.ts';
+import { startReceiver, type Receiver } from './receiver.ts';
+
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+let server: TestServer;
+let me: ReturnType<typeof actor>;
+let receiver: Receiver;
+let data_dir: string;
+before(async () => {
+  server = await startTestServer();
+  me = actor(server);
+  receiver = await startReceiver();
+  data_dir = mkdtempSync(join(tmpdir(), 'coulomb-listen-'));
+  writeFileSync(join(data_dir, 'sandbox.env'), credentialsFile(server.base_url, server.credentials));
+});
+after(async () => {
+  rmSync(data_dir, { recursive: true });
+  await receiver.close();
+  await server.stop();
+});
+const environment = () => ({ PATH: process.env['PATH'] ?? '', COULOMB_DATA_DIR: data_dir });
+
+/** `coulomb listen` in a process of its own; resolves when it has said its secret, which the receiver then knows. */
+async function startListening(...more: string[]) {
+  const child = spawn(process.execPath, [MAIN, 'listen', '--forward-to', receiver.url, ...more], {
+    env: environment(),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let printed = '';
+  child.stdout.on('data', (chunk: Buffer) => (printed += chunk.toString()));
+  await receiver.until(() => /signing secret: \S+\n/.test(printed), 'the secret');
+  const [, id = ''] = /x-voltage-webhook-id: (\S+)/.exec(printed) ?? [];
+  const [, secret = ''] = /signing secret: (\S+)/.exec(printed) ?? [];
+  receiver.secrets.set(id, [secret]);
+  return {
+    secret,
+    printed: () => printed,
+    async stop() {
+      const gone = new Promise((done) => child.once('exit', done));
+      child.kill('SIGTERM');
+      await gone;
+    },
+  };
+}
+
+test("coulomb listen forwards a sandbox's events to a local URL, signed as a webhook with the secret that it prints", async () => {
+  const listening = await startListening();
+  await me.fund(1000);
+  await receiver.until(() => receiver.received.length === 3, 'three events');
+  assert.deepEqual(
+    receiver.received.map(({ event }) => event),
+    ['generated', 'succeeded', 'completed'],
+  );
+  assert.deepEqual(receiver.refused, []);
+  await receiver.until(
+    () => /receive\.completed {2}\S+ {2}200/.test(listening.printed()),
+    'a line per event',
+  );
+  await listening.stop();
+  const again = await startListening('--types', 'send');
+  assert.equal(again.secret, listening.secret, 'a receiver is set up once');
+  await me.fund(1000);
+  const { payment_request } = await me.outsideInvoice({ amount_msats: 100 });
+  await me.send({ payment_request });
+  await receiver.until(() => receiver.received.length > 3, 'the send');
+  assert.equal(receiver.received.at(-1)?.type, 'send');
+  assert.equal(receiver.received.length, 4);
+  await again.stop();
+});
+
+test('coulomb listen says what is wrong with its flags', async () => {
+  // Not spawnSync: the server that it asks is in this process.
+  const run = async (...args: string[]) => {
+    const child = spawn(process.execPath, [MAIN, 'listen', ...args], { env: environment() });
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    const status = await new Promise((done) => child.once('close', done));
+    return { status, stderr };
+  };
+  const missing = await run();
+  assert.equal(missing.status, 2);
+  assert.match(missing.stderr, /--forward-to/);
+  const wrong = await run('--forward-to', receiver.url, '--api-key', 'vltg_wrong');
+  assert.equal(wrong.status, 2);
+  assert.match(wrong.stderr, /401/);
+});

@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { revokeKey } from '../src/admin/keys.ts';
+import { removeOld } from '../src/webhooks/retention.ts';
+import { actor } from './actor.ts';
+import { startTestServer, newTenant, type TestServer } from './fixtures.ts';
+import { openStream, type EventStream } from './sse.ts';
+import { newKey } from './tenant.ts';
+
+let server: TestServer;
+let me: ReturnType<typeof actor>;
+const opened: EventStream[] = [];
+before(async () => {
+  server = await startTestServer();
+  me = actor(server);
+});
+after(async () => {
+  for (const stream of opened) stream.close();
+  await server.stop();
+});
+
+interface Page {
+  items: { id: string; type: string; detail: { event: string; data: { id: string } } }[];
+  next_after: string;
+  has_more: boolean;
+}
+
+async function follow(query = '', headers: Record<string, string> = {}): Promise<EventStream> {
+  const { api_key } = server.credentials;
+  const stream = await openStream(`${server.base_url}${me.base}/events${query}`, {
+    'x-api-key': api_key,
+    ...headers,
+  });
+  opened.push(stream);
+  return stream;
+}
+async function page(query = ''): Promise<Page> {
+  const answer = await server.client.request('GET', `${me.base}/events${query}`);
+  assert.equal(answer.status, 200, answer.text);
+  return answer.body as Page;
+}
+const paid = async (): Promise<string> => {
+  const payment = await me.receive();
+  await me.sandbox('payments', { payment_request: payment.data.payment_request });
+  return payment.id;
+};
+const names = (stream: EventStream, id: string): string[] =>
+  stream.frames.filter(({ data }) => data.detail.data.id === id).map(({ event }) => event);
+const ALL = ['receive.generated', 'receive.succeeded', 'receive.completed'];
+
+test('a stream gets its headers at once and tells what happens from then on', async () => {
+  const before_it = await paid();
+  while ((await page(`?payment_id=${before_it}`)).items.length < 3)
+    await new Promise((done) => setTimeout(done, 10));
+  const stream = await follow();
+  assert.equal(stream.status, 200);
+  assert.match(stream.headers['content-type'] ?? '', /^text\/event-stream/);
+  const id = await paid();
+  await stream.until(() => names(stream, id).length === 3, 'three events');
+  assert.deepEqual(names(stream, id), ALL);
+  assert.deepEqual(names(stream, before_it), []);
+  const [first] = stream.frames;
+  assert.equal(first?.data.type, 'receive');
+  assert.equal(first?.data.detail.event, 'generated');
+});
+
+test('a stream resumes where it stopped, by header or by parameter, and misses and repeats nothing', async () => {
+  const stream = await follow();
+  const first = await paid();
+  await stream.until(() => names(stream, first).length === 3, 'the first');
+  stream.close();
+  const missed = [await paid(), await paid()];
+  const last_id = stream.frames.at(-1)?.id ?? '';
+  const by_header = await follow('', { 'last-event-id': last_id });
+  const by_parameter = await follow(`?after=${last_id}`);
+  const later = await paid();
+  for (const resumed of [by_header, by_parameter]) {
+    await resumed.until(() => names(resumed, later).length === 3, 'what came later');
+    for (const id of missed) assert.deepEqual(names(resumed, id), ALL);
+    assert.deepEqual(names(resumed, first), []);
+    assert.equal(new Set(resumed.frames.map(({ id }) => id)).size, resumed.frames.length);
+  }
+  const from_middle = await follow(`?after=${stream.frames[0]?.id}`);
+  await from_middle.until(() => names(from_middle, first).length === 2, 'the rest of the first');
+  assert.deepEqual(names(from_middle, first), ALL.slice(1));
+});
+
+test('streams filter by wallet, payment and type', async () => {
+  const other_wallet = await me.newWallet();
+  const by_type = await follow('?types[]=receive.completed&types[]=send');
+  const by_wallet = await follow(`?wallet_id=${other_wallet}`);
+  const id = await paid();
+  await me.fund(5000, other_wallet);
+  await by_wallet.until(() => by_wallet.frames.length === 3, 'the events of the other wallet');
+  await by_type.until(() => by_type.frames.length === 2, 'both completions');
+  assert.ok(by_wallet.frames.every(({ data }) => data.detail.data.wallet_id === other_wallet));
+  assert.deepEqual(
+    by_type.frames.map(({ event }) => event),
+    ['receive.completed', 'receive.completed'],
+  );
+  const { items } = await page(`?payment_id=${id}`);
+  assert.deepEqual(
+    items.map(({ type, detail }) => `${type}.${detail.event}`),
+    ALL,
+  );
+});
+
+test('without the header the same events come as pages, to the end and on from there', async () => {
+  const id = await paid();
+  await me.ended(id);
+  const seen: Page['items'] = [];
+  let next = await page('?limit=2');
+  for (;;) {
+    seen.push(...next.items);
+    if (!next.has_more) break;
+    next = await page(`?limit=2&after=${next.next_after}`);
+  }
+  assert.equal(new Set(seen.map((item) => item.id)).size, seen.length);
+  assert.deepEqual(
+    seen.filter(({ detail }) => detail.data.id === id).map(({ type, detail }) => `${type}.${detail.event}`),
+    ALL,
+  );
+  const nothing = await page(`?after=${next.next_after}`);
+  assert.deepEqual([nothing.items, nothing.has_more], [[], false]);
+  const more = await paid();
+  await me.ended(more);
+  const rest = await page(`?after=${nothing.next_after}`);
+  assert.ok(rest.items.every(({ detail }) => detail.data.id === more));
+  assert.equal(rest.items.length, 3);
+  assert.equal((await server.client.request('GET', `${me.base}/events?after=nonsense`)).status, 400);
+  assert.equal((await server.client.request('GET', `${me.base}/events?types=made.up`)).status, 400);
+});
+
+test('a place before what is kept answers 410, on the page and on the stream', async () => {
+  const { items } = await page('?limit=1');
+  const [oldest] = items;
+  const far = '2999-01-01T00:00:00Z';
+  // Events go once they are deliveries, which the server sees to within a second.
+  while ((await page()).items.length > 0) await removeOld(server.db, far, far);
+  const gone = await server.client.request('GET', `${me.base}/events?after=${oldest?.id}`);
+  assert.equal(gone.status, 410);
+  assert.equal((gone.body as { error: { type: string } }).error.type, 'events_removed');
+  const stream = await follow('', { 'last-event-id': oldest?.id ?? '' });
+  assert.equal(stream.status, 410);
+  const start = await page();
+  assert.deepEqual(start.items, [], 'from the start: what is kept');
+  const id = await paid();
+  await me.ended(id);
+  assert.equal((await page(`?after=${start.next_after}`)).items.length, 3);
+});
+
+test('a stream needs READ, sees its own environment only, and ends when its key is revoked', async () => {
+  const receive_only = await newKey(server.db, server.credentials, ['RECEIVE']);
+  const denied = await follow('', { 'x-api-key': receive_only });
+  assert.equal(denied.status, 403);
+  const other = await newTenant(server.db);
+  const foreign = await openStream(
+    `${server.base_url}/organizations/${other.organization_id}/environments/${other.environment_id}/events`,
+    { 'x-api-key': other.api_key },
+  );
+  opened.push(foreign);
+  const stream = await follow();
+  const id = await paid();
+  await stream.until(() => names(stream, id).length === 3, 'its own events');
+  assert.deepEqual(foreign.frames, []);
+  const [key] = await server.db.query<{ id: string }>('SELECT id FROM api_keys WHERE organization_id = $1', [
+    other.organization_id,
+  ]);
+  await revokeKey(server.db, key?.id ?? '');
+  await foreign.until(() => foreign.ended, 'the end of a stream whose key was revoked');
+  assert.ok(!stream.ended && stream.comments > 0, 'the others live and hear a heartbeat');
+});
+
+test('a client that does not read is closed, and resumes without a gap', async () => {
+  const stream = await follow();
+  const first = await paid();
+  await stream.until(() => names(stream, first).length === 3, 'the first');
+  const after_id = stream.frames.at(-1)?.id ?? '';
+  stream.pause();
+  const open_before = await openStreams();
+  // Many large events, as one payment after the other would write them.
+  const { organization_id, environment_id } = server.credentials;
+  const count = 4000;
+  await server.db.query(
+    `INSERT INTO events (organization_id, environment_id, horizon, payment_id, wallet_id, type, event, payment, at)
+     SELECT e.organization_id, e.environment_id, pg_current_xact_id()::text::bigint, e.payment_id, e.wallet_id, e.type,
+       e.event, (e.payment::jsonb || jsonb_build_object('description', repeat('x', 5000)))::json, now()
+     FROM (SELECT * FROM events WHERE organization_id = $1 AND environment_id = $2 ORDER BY horizon DESC, seq DESC LIMIT 1) e,
+       generate_series(1, $3)`,
+    [organization_id, environment_id, count],
+  );
+  while ((await openStreams()) >= open_before) await new Promise((done) => setTimeout(done, 100));
+  const resumed = await follow(`?after=${after_id}`);
+  await resumed.until(() => resumed.frames.length === count, 'every one of them');
+  assert.equal(new Set(resumed.frames.map(({ id }) => id)).size, count);
+});
+
+/** How many streams the server has open, by its own count. */
+async function openStreams(): Promise<number> {
+  const text = await (await fetch(`${server.base_url.replace('/v1', '')}/metrics`)).text();
+  return Number(/^coulomb_event_streams (\d+)$/m.exec(text)?.[1]);
+}
