@@ -11,8 +11,8 @@ import { readCpu, type CpuSeconds } from './cpu.ts';
 // in turns, so that both meet the same machine and the same node.
 const IN_FLIGHT = [1, 8, 32, 64];
 const AMOUNT_MSATS = 10_000;
-/** Bare, API, API, bare, …: what drifts with time weighs on both alike. */
-const TURNS = ['bare', 'api', 'api', 'bare', 'bare', 'api', 'api', 'bare'] as const;
+/** What drifts with time weighs on both alike. */
+const TURNS = ['bare', 'api', 'api', 'bare'] as const;
 const perTurn = (in_flight: number): number => (in_flight === 1 ? 15 : Math.max(40, in_flight * 2));
 /** One payment is asked for by its id, many by the list of what changed last: at most so often. */
 const ASK_MS = 5;
@@ -251,7 +251,7 @@ function writeResults(rows: readonly string[]): void {
 
 ${new Date().toISOString().slice(0, 10)}: three lnd nodes, btcd, the server, PostgreSQL and the client share two cores, which the nodes alone
 keep busy from 8 in flight on. The bare loop calls the \`lightning\` package against the server's own node; the other
-one posts to the API. They take turns of a few seconds (bare, API, API, bare, …) on one network, with the same amounts,
+one posts to the API. They take turns of a few seconds (bare, API, API, bare) on one network, with the same amounts,
 fee limits and numbers of parts, and both wait for the end of each payment. The API's client learns it by asking: a
 single payment by its id every ${ASK_MS} ms, several by the list of what changed last every ${LIST_MS} ms; that wait is in its times.
 CPU is that of one operation through the API: server, PostgreSQL, client.
