@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
+import { loadavg } from 'node:os';
 import { authenticatedLndGrpc, createInvoice, payViaPaymentRequest, type AuthenticatedLnd } from 'lightning';
 import { Pool } from 'undici';
 import { moveFunds } from '../src/admin/operator.ts';
@@ -125,6 +126,7 @@ function sumOf(turns: { seconds: number; times: number[] }[]) {
   return { per_second: times.length / seconds, p50_ms: times[Math.floor(times.length / 2)] ?? 0 };
 }
 
+const busy = loadavg()[0]?.toFixed(1);
 const net = await startNetwork();
 // The server speaks to its node directly, not through the link that tests break.
 const nodes_file = `${net.folder}/direct.json`;
@@ -254,7 +256,7 @@ keep busy from 8 in flight on. The bare loop calls the \`lightning\` package aga
 one posts to the API. They take turns of a few seconds (bare, API, API, bare) on one network, with the same amounts,
 fee limits and numbers of parts, and both wait for the end of each payment. The API's client learns it by asking: a
 single payment by its id every ${ASK_MS} ms, several by the list of what changed last every ${LIST_MS} ms; that wait is in its times.
-CPU is that of one operation through the API: server, PostgreSQL, client.
+CPU is that of one operation through the API: server, PostgreSQL, client. Load average when it began: ${busy}.
 
 | work | in flight | bare: per second | p50 ms | API: per second | p50 ms | ratio | added p50 ms | server ms | database ms | client ms |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

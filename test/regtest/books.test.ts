@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { moveFunds } from '../../src/admin/operator.ts';
 import { auditClean, type TestServer } from '../fixtures.ts';
 import { driftOf, realActor, startRealServer } from './fixture.ts';
@@ -186,22 +187,23 @@ books('a channel closed by force with a payment in flight: the payment ends as t
   await auditClean(server.db);
 });
 
-const run = (words: string[], ...more: string[]): string =>
-  execFileSync(process.execPath, [MAIN, ...words, ...more], {
+const run = async (words: string[], ...more: string[]): Promise<string> => {
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...words, ...more], {
     env: {
       PATH: process.env['PATH'] ?? '',
       DATABASE_URL: server.database_url,
       COULOMB_NODES_FILE: nodes_file,
       COULOMB_LOG_LEVEL: 'fatal',
     },
-    encoding: 'utf8',
   });
+  return stdout;
+};
 
 books(
   '`coulomb bootstrap` makes wallets on the real node, `coulomb audit --nodes` compares each node',
   async () => {
     const out = join(net.folder, 'shop.env');
-    run(
+    await run(
       'bootstrap --organization Shop --kind production --network testnet3 --currency btc --out'.split(' '),
       out,
     );
@@ -210,7 +212,7 @@ books(
       `SELECT l.node_id FROM lines_of_credit l JOIN organizations o ON o.id = l.organization_id WHERE o.name = 'Shop'`,
     );
     assert.ok(['ours', 'bob'].includes(line?.node_id ?? ''), line?.node_id);
-    const printed = JSON.parse(run(['audit', '--nodes', '--json'])) as unknown;
+    const printed = JSON.parse(await run(['audit', '--nodes', '--json'])) as unknown;
     const text = JSON.stringify(printed);
     for (const node of ['ours', 'bob']) assert.match(text, new RegExp(`"node_id":"${node}"`));
     assert.equal(text.match(/"drift_msats":/g)?.length, 2, text);
