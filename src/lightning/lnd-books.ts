@@ -14,7 +14,6 @@ interface ClosedChannel {
   closing_tx_hash: string;
   capacity: string;
   settled_balance: string;
-  time_locked_balance: string;
   open_initiator: string;
   close_type: string;
 }
@@ -98,10 +97,10 @@ const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: Pe
 
 /**
  * What we had in: our balance, and as the opener what the closing transaction took as its fee and for anchors.
- * The rest below a sat went to the fee as well.
+ * The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance once more.)
  */
 function closedWorth(channel: ClosedChannel, closing: LndTransaction | undefined): bigint {
-  const balance = BigInt(channel.settled_balance) + BigInt(channel.time_locked_balance);
+  const balance = BigInt(channel.settled_balance);
   if (channel.open_initiator !== LOCAL || !closing) return balance * MSATS_PER_SAT;
   const { outputs } = RawTx.decode(Uint8Array.from(bytesOf(closing.raw_tx_hex)));
   const paid = outputs.reduce((sum, { amount }) => sum + amount, 0n);

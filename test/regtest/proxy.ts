@@ -20,6 +20,9 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
+/** What was kept is heard before the end of its connection, which would take it back. */
+const HEARD_MS = 2000;
+
 /** Opens a link from a free port to the given one. */
 export async function startProxy(target_port: number): Promise<Proxy> {
   let mode: 'open' | 'cut' | 'hold answers' = 'open';
@@ -31,14 +34,14 @@ export async function startProxy(target_port: number): Promise<Proxy> {
   const kept: (() => void)[] = [];
 
   function carry(from: Socket, to: Socket, held: () => boolean): void {
-    const pass = (act: () => void): void => {
+    const pass = (act: () => void, rest_ms = 0): void => {
       const later = (): void => void (delay_ms > 0 ? setTimeout(act, delay_ms) : act());
-      if (held()) kept.push(later);
+      if (held()) kept.push(() => void (rest_ms > 0 ? setTimeout(later, rest_ms) : later()));
       else later();
     };
     from.on('data', (chunk: Buffer) => pass(() => void (to.destroyed || to.write(chunk))));
-    from.on('end', () => pass(() => void (to.destroyed || to.end())));
-    from.on('error', () => pass(() => to.destroy()));
+    from.on('end', () => pass(() => void (to.destroyed || to.end()), HEARD_MS));
+    from.on('error', () => pass(() => to.destroy(), HEARD_MS));
   }
 
   const server = createServer({ allowHalfOpen: true }, (client) => {
