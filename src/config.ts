@@ -1,8 +1,9 @@
 import { resolve } from 'node:path';
+import type { Rate } from './core/rate.ts';
 import { parseKey } from './core/vault.ts';
-import { parseRate, type Rate } from './core/rate.ts';
 import { readNodesFile, type NodeEntry } from './lightning/nodes-file.ts';
 import { SOURCES } from './quotes/sources.ts';
+import { parseSandboxRate } from './quotes/walk.ts';
 import { readSanctionsFile, type SanctionsList } from './lightning/sanctions.ts';
 
 /** Everything that can be set, read once at start. Nothing else reads the environment. */
@@ -122,19 +123,21 @@ export function loadConfig(environment: Environment): Config {
     if (given !== null && given !== 'true' && given !== 'false') faults.push(`${name} must be true or false`);
     return given === null ? fallback : given === 'true';
   };
-  const sources = list('COULOMB_RATE_SOURCES').map((entry) => {
+  const asked = list('COULOMB_RATE_SOURCES');
+  const sources = asked.map((entry) => {
     const [name = '', base_url] = entry.split(/=(.*)/s);
-    const known = SOURCES[name];
-    if (!known)
+    const known = Object.hasOwn(SOURCES, name) ? SOURCES[name] : undefined;
+    if (!known && asked.join() !== 'none')
       faults.push(`COULOMB_RATE_SOURCES: no source ${name}; there are ${Object.keys(SOURCES).join(', ')}`);
     if (base_url !== undefined && !URL.canParse(base_url))
       faults.push(`COULOMB_RATE_SOURCES: ${name} has no URL`);
     return { name, base_url: base_url ?? known?.base_url ?? '' };
   });
   const all = Object.entries(SOURCES).map(([name, { base_url }]) => ({ name, base_url }));
-  const rate_sources = sources.length > 0 ? sources : all;
+  const rate_sources = asked.join() === 'none' ? [] : sources.length > 0 ? sources : all;
+  const most_sources = Math.max(1, rate_sources.length);
   const max_age_ms = number('COULOMB_RATE_MAX_AGE_SECONDS', 60, 6, 3600) * 1000;
-  const sandbox_rate = parseRate(text('COULOMB_SANDBOX_RATE') ?? '6500000e0');
+  const sandbox_rate = parseSandboxRate(text('COULOMB_SANDBOX_RATE') ?? '6500000e0');
   if (!sandbox_rate) faults.push('COULOMB_SANDBOX_RATE must be <coefficient>e<scale>, cents per bitcoin');
   const log_level = text('COULOMB_LOG_LEVEL') ?? 'info';
   if (!LEVELS.includes(log_level)) faults.push(`COULOMB_LOG_LEVEL must be one of ${LEVELS.join(', ')}`);
@@ -168,7 +171,7 @@ export function loadConfig(environment: Environment): Config {
     quote_seconds: number('COULOMB_QUOTE_SECONDS', 300, 1, 86_400),
     rates: {
       sources: rate_sources,
-      quorum: number('COULOMB_RATE_QUORUM', Math.min(2, rate_sources.length), 1, rate_sources.length),
+      quorum: number('COULOMB_RATE_QUORUM', Math.min(2, most_sources), 1, most_sources),
       sandbox_rate: sandbox_rate ?? { coefficient: 1n, scale: 0 },
       poll_ms: max_age_ms / ASKED_PER_AGE,
       timeout_ms: 3000,

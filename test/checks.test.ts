@@ -183,6 +183,7 @@ describe('promotion of an approved check', () => {
     const body = await approved({ wallet_id }, {}, { max_fee });
     const other = await me.outsideInvoice({ amount_msats: 10_000 });
     await exists({ ...body, wallet_id: server.credentials.wallet_id });
+    await exists({ ...body, wallet_id: randomUUID() });
     await exists({ ...body, data: { payment_request: other.payment_request } });
     await exists({ ...body, data: { ...body.data, max_fee: { currency: 'btc', amount: 701 } } });
     const { address } = await me.sandbox<{ address: string }>('addresses');
@@ -236,8 +237,8 @@ describe('a promoted check', () => {
   });
   test('counts for velocity and volume from then on, not from the check', async () => {
     const wallet_id = await newWallet();
-    const body = await approved({ wallet_id });
-    clock.moved_ms += 90_000;
+    const body = await approved({ wallet_id }, { expiry: 200_000 });
+    clock.moved_ms += 25 * 3_600_000;
     await setPolicies(server, wallet_id, { transactions_per_minute: 1, send_volume_limit_sats: 15 });
     await me.accept(body);
     assert.equal((await me.ended(body.id)).status, 'completed');
@@ -274,11 +275,13 @@ describe('a promoted check', () => {
     const wallet_id = await newWallet();
     const bodies = await Promise.all(Array.from({ length: 12 }, () => approved({ wallet_id })));
     await setPolicies(server, wallet_id, { transactions_per_minute: 5, send_volume_limit_sats: 10_000 });
-    const second = await spawnServer(server.database_url);
+    // Two processes whose clocks are not moved.
+    const spawned = await Promise.all([spawnServer(server.database_url), spawnServer(server.database_url)]);
     try {
-      const there = actor(through(server, second));
+      const [here, there] = spawned.map((one) => actor(through(server, one)));
+      assert.ok(here && there);
       const answers = await Promise.all(
-        bodies.flatMap((body) => [me.create(body), there.create(body), me.create(body)]),
+        bodies.flatMap((body) => [here.create(body), there.create(body), here.create(body)]),
       );
       const statuses = answers.map(({ status }) => status);
       assert.equal(statuses.filter((status) => status === 202).length, bodies.length);
@@ -287,7 +290,7 @@ describe('a promoted check', () => {
       assert.equal(ends.filter(({ status }) => status === 'completed').length, 5);
       assert.equal(ends.filter(({ error }) => error?.type === 'rejected').length, 7);
     } finally {
-      await second.kill('SIGTERM');
+      await Promise.all(spawned.map((one) => one.kill('SIGTERM')));
     }
     const kinds = (await me.ledger(wallet_id)).map(({ type }) => type).sort();
     assert.deepEqual(kinds, [...Array<string>(5).fill('captured'), ...Array<string>(5).fill('held')]);

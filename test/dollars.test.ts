@@ -109,9 +109,9 @@ test('dollars leave on-chain and by BIP21', async () => {
     { wallet_id: my.wallet_id, currency: 'usd', quote_id: sent, type: 'onchain' },
   );
   await me.accept(body);
-  await me.until(body.id, ({ data }) => (data.outflows ?? []).length > 0);
-  await me.sandbox('blocks', { count: 1 });
-  const done = await me.ended(body.id);
+  // It is shown before it is broadcast: one block may be too early.
+  const mining = setInterval(() => void me.sandbox('blocks', { count: 1 }), 50);
+  const done = await me.ended(body.id).finally(() => clearInterval(mining));
   assert.equal(done.status, 'completed');
   // 20,141 sats at 0.065 cents.
   assert.equal(earlier - (await cents()), 1310);
@@ -288,5 +288,73 @@ test('a credited output that the chain takes back freezes the cents that it brou
   assert.equal(frozen.frozen?.[0]?.data.amount_sats, 15_385);
   const now = await me.balance(my.wallet_id);
   assert.deepEqual([now.total - earlier.total, now.available - earlier.available], [1000, 0]);
+  await auditClean(server.db);
+});
+
+test('money that came late has its own rate, whatever comes with it in the same look at the chain', async () => {
+  const earlier = await cents();
+  const payment = await my.receive(1000, { payment_kind: 'onchain' });
+  await payAddress(payment, 5_000_000);
+  await me.sandbox('blocks', { count: 1 });
+  await me.until(payment.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
+  // 5,000 sats in time are 325 cents; 10,385 sats late are 1,350 at twice the rate.
+  clock.skew_ms = 400_000;
+  await my.setRate('13000000e0');
+  await payAddress(payment, 10_385_000);
+  await me.sandbox('blocks', { count: 1 });
+  const done = await me.until(payment.id, ({ status }) => status === 'completed');
+  assert.equal((await cents()) - earlier, 325 + 1350);
+  assert.deepEqual(
+    exchange(done).map(({ quote_id }) => quote_id === null),
+    [false, true],
+  );
+  await auditClean(server.db);
+});
+
+test('money in suspense that the chain takes back was never there', async () => {
+  await my.setRate('1000e0');
+  const payment = await my.receive(2, { payment_kind: 'onchain' });
+  await payAddress(payment, 60_000_000);
+  await me.sandbox('blocks', { count: 1 });
+  await me.until(payment.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
+  await me.sandbox('reorg', { depth: 1 });
+  const gone = await me.until(payment.id, (shown) => (shown.frozen ?? []).length > 0);
+  assert.deepEqual([gone.status, gone.data.receipts], ['receiving', []]);
+  await auditClean(server.db);
+  await payAddress(payment, 140_000_000);
+  await me.sandbox('blocks', { count: 1 });
+  const part = await me.until(payment.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
+  assert.equal(part.status, 'receiving', 'what is missing is missing');
+  await auditClean(server.db);
+});
+
+test('a send that is refused its hold leaves its quote for another try', async () => {
+  const empty = await my.newWallet();
+  const { payment_request } = await me.outsideInvoice({ amount_msats: 1_000_000 });
+  const quote_id = await my.quote(my.btc(1_000_000), 'usd');
+  const refused = await me.send({ payment_request }, { wallet_id: empty, currency: 'usd', quote_id });
+  assert.deepEqual([refused.status, refused.error?.code], ['failed', 'insufficient_funds']);
+  assert.equal((await my.readQuote(quote_id)).consumed_at, null);
+  const paid = await me.send({ payment_request }, { wallet_id: my.wallet_id, currency: 'usd', quote_id });
+  assert.equal(paid.status, 'completed');
+  assert.equal((await my.readQuote(quote_id)).wallet_id, my.wallet_id);
+  await auditClean(server.db);
+});
+
+test('late money below a cent ends its receive, and is credited when the rate makes a cent of it', async () => {
+  await my.setRate('1000e0');
+  const earlier = await cents();
+  const payment = await my.receive(1, { payment_kind: 'onchain' });
+  clock.skew_ms = 400_000;
+  await my.setRate('900e0');
+  await payAddress(payment, 100_000_000);
+  await me.sandbox('blocks', { count: 1 });
+  const over = await me.until(payment.id, ({ status }) => status !== 'receiving');
+  assert.equal(over.status, 'expired');
+  await auditClean(server.db);
+  await my.setRate('2500e0');
+  clock.skew_ms += 2 * 3_600_000;
+  assert.equal((await me.until(payment.id, ({ status }) => status !== 'expired')).status, 'completed');
+  assert.equal((await cents()) - earlier, 2);
   await auditClean(server.db);
 });

@@ -50,6 +50,8 @@ const settings = (environment: Record<string, string>): Record<string, string> =
   COULOMB_PORT: '0',
   COULOMB_SANDBOX_BLOCK_SECONDS: '0',
   COULOMB_LOG_LEVEL: 'fatal',
+  // No test depends on the internet.
+  COULOMB_RATE_SOURCES: 'none',
   COULOMB_SECRET_KEY: 'c'.repeat(64),
   COULOMB_WEBHOOK_ALLOW_PRIVATE: 'true',
   ...environment,

@@ -206,7 +206,7 @@ test('a rollup leaves out what is still under way and takes it when it has commi
     await sql.query(
       `INSERT INTO transfers (organization_id, from_account, to_account, currency, amount, kind)
        SELECT organization_id, id, $2, 'btc', 500, 'test' FROM accounts
-       WHERE organization_id = $1 AND kind = 'channels'`,
+       WHERE organization_id = $1 AND kind = 'channels' AND currency = 'btc'`,
       [organization_id, wallet_id],
     );
     await sql.query('UPDATE accounts SET total = total + 500 WHERE organization_id = $1 AND id = $2', [

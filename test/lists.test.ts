@@ -125,11 +125,16 @@ test('threat 18: every list plan walks an index, whatever the filters', async ()
      ORDER BY effective_time DESC, seq DESC LIMIT 100`,
     `SELECT 1 FROM jobs WHERE worker IS NULL AND run_at <= now() ORDER BY run_at LIMIT 500`,
   ];
+  const planOf = async (text: string): Promise<string> =>
+    (await server.db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`))
+      .map((line) => line['QUERY PLAN'])
+      .join('\n');
   for (const text of plans) {
-    const lines = await server.db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`);
-    const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
+    const plan = await planOf(text);
     assert.doesNotMatch(plan, /Seq Scan/, plan);
   }
+  const checks = `SELECT p.id FROM payments p WHERE p.check_only AND ${scope} ORDER BY p.created_at DESC, p.id DESC LIMIT 101`;
+  assert.match(await planOf(checks), /payments_checks/);
   const [moving] = await server.db.query<{ 'QUERY PLAN': object }>(
     `EXPLAIN (FORMAT json) SELECT p.id FROM (SELECT p.*, p.xmin AS xmin FROM jobs j
        JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id

@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { timeText } from '../src/core/clock.ts';
-import { insertRows } from '../src/core/db.ts';
+import { insertRows, rowsParameter } from '../src/core/db.ts';
 import type { WalletAccount } from '../src/ledger/ledger.ts';
-import { createUsages, keepMinutes, type CountedSend } from '../src/policies/usage.ts';
+import { createUsages, keepMinutes, READ_USAGE, type CountedSend } from '../src/policies/usage.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
 
 let database: TestDatabase;
@@ -163,4 +163,32 @@ test('sends of one batch are seen by the next of it, and cost nothing where no p
   const rows = await db.query<{ wallet_id: string }>('SELECT wallet_id FROM send_minutes');
   assert.ok(rows.some(({ wallet_id }) => wallet_id === account.id));
   assert.ok(!rows.some(({ wallet_id }) => wallet_id === free.id));
+});
+
+test('reading it walks the index of the wallet by time, however much is stored', async () => {
+  const { db } = database;
+  const account = accountOf(randomUUID(), randomUUID());
+  await db.query(
+    `INSERT INTO payments (organization_id, environment_id, id, wallet_id, line_of_credit_id, node_id, direction, kind,
+       category, currency, state, amount, hold_id, receipts, last_position, created_at, updated_at)
+     SELECT $1, $1, gen_random_uuid(), CASE WHEN n % 2 = 0 THEN $2::uuid ELSE $1::uuid END, $2, 'sandbox', 'send', 'bolt11',
+       'standard', 'btc', 'completed', 1000, gen_random_uuid(), '[]', 1, now() - n * interval '20 s', now()
+     FROM generate_series(1, 20000) n`,
+    [account.organization_id, account.id],
+  );
+  await db.query('ANALYZE payments');
+  const { organization_id, id } = account;
+  const asked = rowsParameter([{ organization_id, id, velocity: true, volume: true }]);
+  const [minute, day, whole] = [60_000, DAY_MS, DAY_MS - MINUTE_MS].map((ms) => timeText(Date.now() - ms));
+  const lines = await db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${READ_USAGE}`, [
+    asked,
+    minute,
+    day,
+    whole,
+  ]);
+  const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
+  assert.doesNotMatch(plan, /Seq Scan|payments_pkey|payments_by_created/, plan);
+  assert.match(plan, /payments_of_wallet/, plan);
+  assert.match(plan, /payments_promoted/, plan);
+  assert.match(plan, /send_minutes_pkey/, plan);
 });

@@ -6,6 +6,9 @@ export const MSATS_PER_SAT = 1000n;
 /** 21 million BTC in msats: more bitcoin than there will ever be. */
 export const MAX_BTC_MSATS = 2_100_000_000_000_000_000n;
 
+/** The most cents of one payment or quote: ten trillion dollars, far below what a balance can hold. */
+export const MAX_CENTS = 1_000_000_000_000_000n;
+
 /** The largest limit of a line or wallet, in base units (semantics.md section 1). */
 export const MAX_LIMIT = 2_100_000_000_000_000_000n;
 
@@ -40,6 +43,8 @@ export const signedAmount = (currency: Currency, amount: bigint): WireAmount & {
 
 /** Whole sats of an msats amount, rounded down. */
 export const toSats = (msats: bigint): bigint => msats / MSATS_PER_SAT;
+
+export const toMsats = (sats: bigint): bigint => sats * MSATS_PER_SAT;
 
 /** `numerator / denominator` rounded up; both positive. */
 export const divideUp = (numerator: bigint, denominator: bigint): bigint =>

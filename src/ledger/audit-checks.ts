@@ -345,11 +345,12 @@ const EXCHANGES: Check[] = [
     subject: `
       SELECT coalesce(q.organization_id, p.organization_id) AS organization_id, coalesce(q.id, p.quote_id) AS quote_id,
         p.id AS payment_id,
-        q.payment_id = p.id AND q.wallet_id = p.wallet_id AND q.rate = p.quote->>'rate'
-          AND q.amount = coalesce(p.requested, p.amount) AS ok
+        CASE WHEN q.id IS NULL THEN p.state = 'failed' AND p.hold_id IS NULL
+             ELSE q.id = p.quote_id AND q.wallet_id = p.wallet_id AND q.rate = p.quote->>'rate'
+               AND q.amount = coalesce(p.requested, p.amount) END AS ok
       FROM (SELECT * FROM quotes WHERE consumed_at IS NOT NULL) q
       FULL JOIN (SELECT * FROM payments WHERE quote_id IS NOT NULL) p
-        ON p.organization_id = q.organization_id AND p.environment_id = q.environment_id AND p.quote_id = q.id`,
+        ON p.organization_id = q.organization_id AND p.environment_id = q.environment_id AND p.id = q.payment_id`,
   },
 ];
 

@@ -14,6 +14,7 @@ export interface LndTransaction {
   raw_tx_hex: string;
   label: string;
   output_details: { address: string; output_index: string; amount: string; is_our_address: boolean }[];
+  previous_outpoints: { outpoint: string }[];
 }
 
 interface Lease {
@@ -125,20 +126,29 @@ export function lndChain({ client, chain }: LndChainDeps) {
 
   const gone = createConflictProbe(client);
   return {
-    /** What the wallet counts and will never have: receipts whose inputs were spent otherwise; sats. */
-    async conflictedSats(): Promise<bigint> {
-      const { transactions } = await client.ask<{ transactions: LndTransaction[] }>(
-        'default',
-        'getTransactions',
-        {
+    /**
+     * Where the wallet's balance is not its worth; sats. It counts receipts whose inputs were spent otherwise, and
+     * leaves out reserved outputs, which are its own until a transaction spends them.
+     */
+    async corrections(): Promise<{ conflicted_sats: bigint; reserved_sats: bigint }> {
+      const [{ transactions }, { locked_utxos }] = await Promise.all([
+        client.ask<{ transactions: LndTransaction[] }>('default', 'getTransactions', {
           start_height: NO_BLOCK,
           end_height: -1,
-        },
-      );
+        }),
+        client.ask<{ locked_utxos: Lease[] }>('wallet', 'listLeases', {}),
+      ]);
       const conflicted = await gone(transactions);
-      return transactions
-        .filter(({ tx_hash }) => conflicted.has(tx_hash))
-        .reduce((sum, { amount }) => sum + BigInt(amount), 0n);
+      const spent = new Set(
+        transactions.flatMap((transaction) => transaction.previous_outpoints.map(({ outpoint }) => outpoint)),
+      );
+      const isFree = ({ outpoint }: Lease) => !spent.has(`${outpoint.txid_str}:${outpoint.output_index}`);
+      return {
+        conflicted_sats: transactions
+          .filter(({ tx_hash }) => conflicted.has(tx_hash))
+          .reduce((sum, { amount }) => sum + BigInt(amount), 0n),
+        reserved_sats: locked_utxos.filter(isFree).reduce((sum, { value }) => sum + BigInt(value), 0n),
+      };
     },
     async buildTransaction(request: BuildRequest): Promise<BuiltTransaction> {
       try {

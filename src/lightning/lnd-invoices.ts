@@ -66,8 +66,8 @@ export function lndInvoices({ client, invoice_secret, private_hints }: LndInvoic
         memo: request.description,
         r_preimage,
         value_msat: (request.amount_msats ?? 0n).toString(),
-        // The node counts from now on; the receive's time began when it was accepted.
-        expiry: Math.max(1, Math.ceil((ends_at_ms - Date.now()) / 1000)),
+        // The node counts from now on; the receive's time began when it was accepted, and never ends later.
+        expiry: Math.max(1, Math.floor((ends_at_ms - Date.now()) / 1000)),
         private: private_hints,
       });
       return { payment_hash: hexOf(added.r_hash), payment_request: added.payment_request };

@@ -79,7 +79,8 @@ export function lndPayments({ client, macaroon, clockAhead, indexSeen }: LndPaym
       const finish = (outcome: SendOutcome | LndFailure): void => {
         if (timer) clearTimeout(timer);
         resolve(outcome);
-        stream.cancel();
+        // After its last word the node ends the stream by itself.
+        if (until === 'first') stream.cancel();
       };
       stream.on('data', (payment) => {
         indexSeen(BigInt(payment.payment_index));

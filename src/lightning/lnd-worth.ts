@@ -10,17 +10,22 @@ interface ChannelBalance {
 }
 interface OpenChannel {
   initiator: boolean;
-  commit_fee: string;
+  capacity: string;
+  local_balance: string;
+  remote_balance: string;
+  unsettled_balance: string;
   fee_per_kw: string;
   commitment_type: string;
   pending_htlcs: unknown[];
 }
 interface PendingChannel {
   initiator: string;
-  commitment_type: string;
+  capacity: string;
+  local_balance: string;
+  remote_balance: string;
 }
 interface Pending {
-  pending_open_channels: { channel: PendingChannel; commit_fee: string }[];
+  pending_open_channels: { channel: PendingChannel }[];
   waiting_close_channels: { limbo_balance: string }[];
   pending_force_closing_channels: { limbo_balance: string }[];
 }
@@ -42,21 +47,28 @@ const weightOf = (commitment_type: string): bigint => {
   return anchorsOf(commitment_type) > 0n ? COMMITMENT_WEIGHT.anchors : COMMITMENT_WEIGHT.legacy;
 };
 
+const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) => total + value, 0n);
+
+/** What lnd shows in whole sats are two balances and what is in flight: each may hide a part of a sat. */
+const HIDDEN_SATS = 2n;
+
 /**
- * The fee that the opener of a channel funds; sats. lnd reports what the commitment leaves to the miners, a sat more
- * where both balances have a part below a sat. That sat is still theirs: the fee is the one that its rate gives.
+ * What the opener of a channel funds beside its balance: the commitment's fee and the anchors; sats. It is what the
+ * balances leave of the capacity, but for the sats whose parts they hide: the fee is the one that its rate gives.
+ * (The fee that lnd reports holds more: an anchor or a balance that is too small to be an output.)
  */
-function commitmentFee({ commit_fee, fee_per_kw, commitment_type, pending_htlcs }: OpenChannel): bigint {
-  const reported = BigInt(commit_fee);
+function openerShare(channel: OpenChannel): bigint {
+  const { commitment_type, fee_per_kw, pending_htlcs } = channel;
+  const anchors = anchorsOf(commitment_type);
+  const shown = [channel.local_balance, channel.remote_balance, channel.unsettled_balance].map(BigInt);
+  const left = BigInt(channel.capacity) - sum(shown);
   const weight = weightOf(commitment_type);
   for (let htlcs = 0n; htlcs <= BigInt(pending_htlcs.length); htlcs += 1n) {
-    const reckoned = (BigInt(fee_per_kw) * (weight + htlcs * HTLC_WEIGHT)) / 1000n;
-    if (reported - reckoned === 1n) return reckoned;
+    const reckoned = (BigInt(fee_per_kw) * (weight + htlcs * HTLC_WEIGHT)) / 1000n + anchors;
+    if (left >= reckoned && left - reckoned <= HIDDEN_SATS) return reckoned;
   }
-  return reported;
+  return left;
 }
-
-const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) => total + value, 0n);
 
 /**
  * Worth of a node (semantics.md section 3): channel balances, own HTLCs in flight, commitment fees and anchors that
@@ -64,22 +76,23 @@ const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) 
  */
 export async function lndWorth(
   client: LndClient,
-  conflictedSats: () => Promise<bigint>,
+  corrections: () => Promise<{ conflicted_sats: bigint; reserved_sats: bigint }>,
 ): Promise<{ channels_msats: bigint; chain_msats: bigint }> {
-  const [conflicted_sats, balance, open, pending, wallet] = await Promise.all([
-    conflictedSats(),
+  const [{ conflicted_sats, reserved_sats }, balance, open, pending, wallet] = await Promise.all([
+    corrections(),
     client.ask<ChannelBalance>('default', 'channelBalance', {}),
     client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
     client.ask<Pending>('default', 'pendingChannels', {}),
-    client.ask<{ total_balance: string; locked_balance: string }>('default', 'walletBalance', {}),
+    client.ask<{ total_balance: string }>('default', 'walletBalance', {}),
   ]);
   const funded_sats = sum([
-    ...open.channels
-      .filter(({ initiator }) => initiator)
-      .map((channel) => commitmentFee(channel) + anchorsOf(channel.commitment_type)),
+    ...open.channels.filter(({ initiator }) => initiator).map(openerShare),
     ...pending.pending_open_channels
       .filter(({ channel }) => channel.initiator === LOCAL)
-      .map(({ channel, commit_fee }) => BigInt(commit_fee) + anchorsOf(channel.commitment_type)),
+      .map(
+        ({ channel }) =>
+          BigInt(channel.capacity) - BigInt(channel.local_balance) - BigInt(channel.remote_balance),
+      ),
     ...pending.waiting_close_channels.map(({ limbo_balance }) => BigInt(limbo_balance)),
     ...pending.pending_force_closing_channels.map(({ limbo_balance }) => BigInt(limbo_balance)),
   ]);
@@ -89,7 +102,6 @@ export async function lndWorth(
       BigInt(balance.unsettled_local_balance.msat) +
       BigInt(balance.pending_open_local_balance.msat) +
       funded_sats * MSATS_PER_SAT,
-    chain_msats:
-      (BigInt(wallet.total_balance) + BigInt(wallet.locked_balance) - conflicted_sats) * MSATS_PER_SAT,
+    chain_msats: (BigInt(wallet.total_balance) + reserved_sats - conflicted_sats) * MSATS_PER_SAT,
   };
 }

@@ -39,6 +39,8 @@ const PING_MS = 5000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
 const WATCH_MS = 250;
+// Only settlements are listened for: invoices up to this index, which none reaches, are not told when they are made.
+const NO_INVOICE = (2n ** 63n - 1n).toString();
 // A settlement index of another process may be stored before a lower one: this far back is told again.
 const OVERLAP = 100n;
 /** After its deadline a call is refused; the margin is for the clocks, which are compared to the second. */
@@ -59,14 +61,16 @@ function chainParams(chain: string): ChainParams {
   return params;
 }
 
-/** What is wrong with a node that answers; empty when it can be used. Rejects when it does not answer. */
-async function faultsOf(client: LndClient, options: LndOptions): Promise<string[]> {
+/** Who answers, or what is wrong with a node that does. Rejects when it does not answer. */
+async function meet(client: LndClient, options: LndOptions): Promise<NodeIdentity | { fault: string }> {
   const missing = await missingMethods(client, options.macaroon);
-  if (missing.length > 0) return [`its macaroon does not allow ${missing.join(', ')}`];
+  if (missing.length > 0) return { fault: `its macaroon does not allow ${missing.join(', ')}` };
   const info = await client.ask<Info>('default', 'getInfo', {}, PROBE_TIMEOUT_MS);
   const chain = info.chains[0]?.network ?? 'unknown';
-  if (CHAINS_OF[options.network].includes(chain)) return [];
-  return [`it is on ${chain}, which does not serve ${options.network}`];
+  if (!CHAINS_OF[options.network].includes(chain)) {
+    return { fault: `it is on ${chain}, which does not serve ${options.network}` };
+  }
+  return { identity: info.identity_pubkey, chain, block_height: info.block_height };
 }
 
 /** Opens an lnd node behind the port. Nothing is asked before `start`. */
@@ -89,17 +93,11 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
 
   /** Asks who answers, and refuses one that is not what was configured. */
   async function verify(): Promise<NodeIdentity> {
-    const faults = await faultsOf(client, options);
-    if (faults.length > 0) throw new Error(faults.join('; '));
-    const info = await client.ask<Info>('default', 'getInfo', {}, PROBE_TIMEOUT_MS);
-    const name = info.chains[0]?.network ?? '';
+    const met = await meet(client, options);
+    if ('fault' in met) throw new Error(met.fault);
     ahead_ms = await clockAhead(client, options.macaroon);
-    chain = chainParams(name);
-    return {
-      identity: info.identity_pubkey,
-      chain: name,
-      block_height: info.block_height,
-    };
+    chain = chainParams(met.chain);
+    return met;
   }
 
   const connection = createConnection({
@@ -130,8 +128,11 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
     ...payments,
     ...wallet,
     books: (since_height, forward_index) => lndBooks(client, since_height, forward_index),
-    worth: () => lndWorth(client, wallet.conflictedSats),
-    faults: () => faultsOf(client, options),
+    worth: () => lndWorth(client, wallet.corrections),
+    async faults() {
+      const met = await meet(client, options);
+      return 'fault' in met ? [met.fault] : [];
+    },
     start(listening) {
       listener = listening;
       connection.start(listening);
@@ -170,7 +171,8 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   };
   const tell = createTeller(listener, breakUp);
   const from = settle_index > OVERLAP ? settle_index - OVERLAP : settle_index > 0n ? 1n : 0n;
-  listen('default', 'subscribeInvoices', { settle_index: from.toString() }, (invoice) => {
+  const since = { add_index: NO_INVOICE, settle_index: from.toString() };
+  listen('default', 'subscribeInvoices', since, (invoice) => {
     if (invoice.state === 'SETTLED') tell(invoice);
   });
   const changed = (): void => void listener.chainChanged().catch(() => {});

@@ -49,7 +49,7 @@ export function createNodeBooks({ db, clock, log }: NodeBooksDeps) {
         ),
         ...books.closed.flatMap(({ channel }) => [known(`open:${channel}`), known(`close:${channel}`)]),
         ...books.transactions
-          .filter(({ height }) => height > books.tip_height - OVERLAP_BLOCKS)
+          .filter(({ height }) => height >= books.tip_height - OVERLAP_BLOCKS)
           .map(({ tx_id }) => known(`tx:${tx_id}`)),
       ]);
       await sql.query('UPDATE node_state SET books_height = $2, forward_index = $3 WHERE node_id = $1', [
@@ -125,10 +125,10 @@ export function createNodeBooks({ db, clock, log }: NodeBooksDeps) {
       if (lost === 0n || lost >= MSATS_PER_SAT * 100n) return comparison;
       const rounded = await db.transaction(async (sql) => {
         const state = await lockNodeState(sql, node.id);
-        const moving = await sql.query('SELECT 1 FROM jobs WHERE node_id = $1 AND kind <> $2 LIMIT 1', [
-          node.id,
-          'expire',
-        ]);
+        const moving = await sql.query(
+          `SELECT 1 FROM jobs WHERE node_id = $1 AND kind NOT IN ('expire', 'exchange') LIMIT 1`,
+          [node.id],
+        );
         const bound = BigInt(state?.unrounded_closes ?? 0) * MSATS_PER_SAT;
         if (!state || moving.length > 0 || lost >= bound) return false;
         await write(sql, node, [

@@ -178,7 +178,12 @@ function freeze(work: Work, payment: Payment, output: SeenOutput): void {
     );
   }
   resume(work.posting, account, suspended, { node_id: output.node_id, kind: 'chain' }, reason);
-  payment.suspended -= suspended;
+  if (suspended > 0n) {
+    // It was credited to nobody: as if it had not come.
+    payment.suspended -= suspended;
+    payment.received -= suspended;
+    payment.receipts = payment.receipts.filter((receipt) => !isReceiptOf(receipt, output));
+  }
   output.state = 'frozen';
   work.putOutput(output);
   const amount_sats = toSats(output.amount).toString();

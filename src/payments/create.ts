@@ -93,9 +93,10 @@ export function createCommand(request: NewPayment): Command<Payment> {
         work.create(payment);
         work.record(payment, 'requested');
       }
-      work.consumeQuote(payment);
       if (sending) startSend(work, payment, claim, request);
       else startReceive(work, payment);
+      // What was refused at once exchanged nothing: its quote serves another try.
+      if (payment.state !== 'failed') work.consumeQuote(payment);
       return payment;
     },
   };

@@ -11,20 +11,24 @@ const wantsAddress = (payment: Payment): boolean =>
   payment.kind === 'onchain' ||
   (payment.kind === 'bip21' && (payment.payable === null || payment.payable >= RECEIVE_DUST_MSATS));
 
-/** Has the node make the invoices and addresses of new receives, one call for all, and stores them. */
+/** Has the node make the invoices and addresses of new receives, and stores them. */
 export async function generate(engine: Engine, payments: readonly Payment[]): Promise<void> {
   const [first] = payments;
   if (!first) return;
   const node = nodeOf(engine, first.node_id);
   if (!node.reachable()) return waitForNode(engine, payments, 'not connected');
+  // A real node makes one after the other: each is stored as it comes, none waits for the last of its batch.
+  const groups = node.sandbox ? [payments] : payments.map((payment) => [payment]);
+  await Promise.all(groups.map((group) => makeOrWait(engine, node, group)));
+}
+
+async function makeOrWait(engine: Engine, node: LightningNode, payments: readonly Payment[]): Promise<void> {
   try {
     await make(engine, node, payments);
   } catch (error) {
     // One that the node does not take must not keep the others waiting.
     if (payments.length === 1 || !node.reachable()) return waitForNode(engine, payments, error);
-    for (const payment of payments) {
-      await make(engine, node, [payment]).catch((fault: unknown) => waitForNode(engine, [payment], fault));
-    }
+    for (const payment of payments) await makeOrWait(engine, node, [payment]);
   }
 }
 
@@ -50,7 +54,8 @@ const invoiceRequest = (payment: Payment): InvoiceRequest => ({
   amount_msats: payment.payable,
   description: payment.description ?? '',
   expiry_seconds: payment.expiration ?? 0,
-  created_at_ms: Date.parse(payment.created_at),
+  // Counted back from its end: that is what was promised, and no quote ends before it.
+  created_at_ms: Date.parse(payment.expires_at ?? '') - (payment.expiration ?? 0) * 1000,
 });
 
 /** The node is away: the receives wait, each until its own time is up. */

@@ -48,6 +48,8 @@ const STEP_OF_STATE: Partial<Record<Payment['state'], JobKind>> = {
 };
 
 const NODE_TIMER_MS = 10_000;
+// A real node takes milliseconds for an invoice: what is asked for meanwhile does not wait for those under way.
+const REAL_NODE_CALLS = 16;
 
 /** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
 export function createPayments(deps: PaymentsDeps): PaymentEngine {
@@ -64,7 +66,7 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
   const histories = createHistories(db, log);
   const calls = createCalls();
   const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls, currentRate };
-  const steps = new Map([...nodes.keys()].map((id) => [id, nodeSteps(engine)]));
+  const steps = new Map([...nodes.values()].map((node) => [node.id, nodeSteps(engine, node)]));
   const scans = new Map(
     [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
   );
@@ -120,9 +122,11 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
 }
 
 /** The lanes of one node: a node that hangs holds up its own payments only. */
-function nodeSteps(engine: Engine): Record<JobKind, Lane<Payment, void>> {
+function nodeSteps(engine: Engine, { sandbox }: LightningNode): Record<JobKind, Lane<Payment, void>> {
   return {
-    generate: createStep(engine, 'generate', 2, (payments) => generate(engine, payments)),
+    generate: createStep(engine, 'generate', sandbox ? 2 : REAL_NODE_CALLS, (payments) =>
+      generate(engine, payments),
+    ),
     dispatch: createStep(engine, 'dispatch', 2, (payments) => dispatch(engine, payments)),
     internal: createStep(engine, 'internal', 2, (payments) => settleInside(engine, payments)),
     expire: createStep(engine, 'expire', 1, (payments) => expire(engine, payments)),

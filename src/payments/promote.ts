@@ -22,6 +22,8 @@ export function mayPromote(check: Payment, request: NewPayment): boolean {
     check.payment_request === draft.payment_request &&
     check.address === draft.address &&
     check.amount === draft.amount &&
+    // A quote is used up by the check that names it, and its rate is not held any longer.
+    check.quote_id === null &&
     (!gives_max_fee || check.max_fee === draft.max_fee) &&
     (draft.description === null || check.description === draft.description)
   );

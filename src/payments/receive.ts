@@ -1,3 +1,5 @@
+import { timeText } from '../core/clock.ts';
+import { toMsats } from '../core/money.ts';
 import { centsDown, formatRate, type Rate } from '../core/rate.ts';
 import { credit, resume, suspend, type Counterpart } from '../ledger/ledger.ts';
 import type { Invoice, SettledInvoice } from '../lightning/node.ts';
@@ -54,6 +56,8 @@ export const failReceiveCommand = (ref: PaymentRef, error: PaymentError): Comman
   },
 });
 
+const NOT_PAID_IN_TIME: PaymentError = { type: 'expired', detail: 'not paid in time' };
+
 /** receiving -> expired, unless something is on its way: an unconfirmed output. */
 export const expireCommand = (ref: PaymentRef, look_again_at: string): Command<boolean> => ({
   payments: [ref],
@@ -66,9 +70,8 @@ export const expireCommand = (ref: PaymentRef, look_again_at: string): Command<b
       work.job(payment, { kind: 'expire', run_at: look_again_at, mine: false });
       return false;
     }
-    const error = { type: 'expired', detail: 'not paid in time' };
-    work.move(payment, 'expired', 'expired', error);
-    work.job(payment, null);
+    work.move(payment, 'expired', 'expired', NOT_PAID_IN_TIME);
+    rest(work, payment, payment.updated_at);
     return true;
   },
 });
@@ -97,8 +100,8 @@ export function creditReceive(
 ): void {
   const account = work.wallet(payment.organization_id, payment.wallet_id);
   const reason = { payment_id: payment.id, at: work.time() };
-  // What was too little before goes along with more.
-  const remainder = payment.suspended;
+  // What was too little before goes along with more; what came late has its own rate.
+  const remainder = payment.suspended - lateOf(payment);
   payment.received += msats;
   payment.receipts = [...payment.receipts, receipt(null)];
   const late = payment.quote !== null && taken_at_ms > Date.parse(payment.quote.expires_at ?? '');
@@ -106,7 +109,8 @@ export function creditReceive(
     suspend(work.posting, account, msats, from, reason);
     payment.suspended += msats;
     work.touch(payment);
-    if (late) work.job(payment, { kind: 'exchange', run_at: reason.at, mine: false });
+    if (late || lateOf(payment) > 0n) exchangeNow(work, payment, reason.at);
+    else rest(work, payment, reason.at);
     return;
   }
   resume(work.posting, account, remainder, null, reason);
@@ -120,7 +124,20 @@ export function creditReceive(
     from,
     quote_id: payment.quote_id,
     quote: payment.quote,
+    covers: (receipt) => isUncredited(receipt) && !isLate(payment, receipt),
   });
+}
+
+/** A rate that makes a cent of what was less than one is waited for; nobody is in a hurry. */
+const REMAINDER_PAUSE_MS = 3_600_000;
+
+/** What is left to do for a receive that nobody works on: to expire, or to try again what waits in suspense. */
+function rest(work: Work, payment: Payment, at: string): void {
+  if (payment.state === 'receiving') {
+    return work.job(payment, { kind: 'expire', run_at: payment.expires_at ?? at, mine: false });
+  }
+  const run_at = timeText(Date.parse(at) + REMAINDER_PAUSE_MS);
+  work.job(payment, payment.suspended > 0n ? { kind: 'exchange', run_at, mine: false } : null);
 }
 
 interface Booking {
@@ -132,6 +149,8 @@ interface Booking {
   from: Counterpart | null;
   quote_id: string | null;
   quote: LockedQuote | null;
+  /** The receipts of the money that is credited. */
+  covers: (receipt: Receipt) => boolean;
 }
 
 /** Credits what money is worth, less the processing fee on the whole so far, and moves the receive on. */
@@ -146,7 +165,7 @@ function book(work: Work, payment: Payment, money: Booking): void {
   payment.gross = gross;
   payment.credited = credited;
   payment.receipts = payment.receipts.map((receipt) =>
-    isUncredited(receipt) ? { ...receipt, ledger_id: credit_id } : receipt,
+    money.covers(receipt) ? { ...receipt, ledger_id: credit_id } : receipt,
   );
   if (money.quote) {
     const exchange = {
@@ -166,12 +185,32 @@ function book(work: Work, payment: Payment, money: Booking): void {
   }
   payment.error = null;
   work.move(payment, 'completed', 'completed');
-  work.job(payment, null);
+  if (lateOf(payment) > 0n) exchangeNow(work, payment, reason.at);
+  else rest(work, payment, reason.at);
 }
+
+/** Has what came late exchanged as soon as there is a rate. */
+const exchangeNow = (work: Work, payment: Payment, at: string): void =>
+  work.job(payment, { kind: 'exchange', run_at: at, mine: false });
 
 /** What came and was not credited yet: an output that is not confirmed has not come. */
 const isUncredited = (receipt: Receipt): boolean =>
   receipt.ledger_id === null && !(receipt.type === 'onchain' && receipt.pending);
+
+/** Whether the chain took an output only after the receive's quote had ended. */
+const isLate = ({ quote }: Payment, receipt: Receipt): boolean =>
+  receipt.type === 'onchain' &&
+  quote !== null &&
+  (receipt.mined_at ?? 0) * 1000 > Date.parse(quote.expires_at ?? '');
+
+/** msats in suspense that came after the quote had ended. */
+const lateOf = (payment: Payment): bigint =>
+  payment.receipts
+    .filter((receipt) => isUncredited(receipt) && isLate(payment, receipt))
+    .reduce(
+      (sum, receipt) => sum + (receipt.type === 'onchain' ? toMsats(BigInt(receipt.amount_sats)) : 0n),
+      0n,
+    );
 
 /** Exchanges what waits in suspense at the market's rate; what is below a cent goes on waiting. */
 export const exchangeCommand = (
@@ -185,13 +224,17 @@ export const exchangeCommand = (
     if (!payment) throw new Error(`receive ${ref.id} with money in suspense is missing`);
     const exchanged = payment.suspended;
     const worth = centsDown(market.rate, exchanged);
-    // One that can still be paid goes back to waiting for its expiry.
-    const rest = { kind: 'expire' as const, run_at: payment.expires_at ?? payment.updated_at, mine: false };
-    work.job(payment, payment.state === 'receiving' ? rest : null);
-    if (worth === 0n) return;
+    const at = work.time();
+    if (worth === 0n) {
+      // All the money that was asked for is here, and is worth less than a cent: nothing more is waited for.
+      const over = payment.state === 'receiving' && payment.expires_at !== null && payment.expires_at <= at;
+      if (over) work.move(payment, 'expired', 'expired', NOT_PAID_IN_TIME);
+      return rest(work, payment, at);
+    }
     const account = work.wallet(payment.organization_id, payment.wallet_id);
     resume(work.posting, account, exchanged, null, { payment_id: payment.id, at: work.time() });
     payment.suspended = 0n;
+    rest(work, payment, at);
     const quote = {
       from: 'btc',
       to: payment.currency,
@@ -199,7 +242,15 @@ export const exchangeCommand = (
       quoted_at: market.quoted_at,
       expires_at: null,
     };
-    book(work, payment, { worth, exchanged, came: 0n, from: null, quote_id: null, quote });
+    book(work, payment, {
+      worth,
+      exchanged,
+      came: 0n,
+      from: null,
+      quote_id: null,
+      quote,
+      covers: isUncredited,
+    });
   },
 });
 

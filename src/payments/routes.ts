@@ -264,6 +264,13 @@ function recipientOf({ direction, address }: Draft, sanctions: SanctionsList | n
   return isListed(sanctions, address) ? 'sanctioned' : 'unlisted';
 }
 
+/** An approved check waits for its wallet's send of this kind: that hears what is wrong, not that its id exists. */
+const isAwaited = (known: Payment, body: PaymentBody): boolean =>
+  known.state === 'checked' &&
+  isSend(body) &&
+  body.type === known.kind &&
+  body.wallet_id.toLowerCase() === known.wallet_id;
+
 /** Judges a request, then hands it to the batch that writes it. */
 function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, reads: Reads) {
   async function judge(
@@ -317,8 +324,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
     } catch (error) {
       // A retry of a payment that exists must hear so, even if its invoice has expired since.
       const known = error instanceof ApiError ? await reads.payment(refIn(caller, id)) : undefined;
-      // A check that was approved waits for this very request: it hears why that cannot be.
-      if (known && !(known.state === 'checked' && endpoint === 'payments')) {
+      if (known && !(endpoint === 'payments' && isAwaited(known, body))) {
         throw new ApiError('payment_exists', `payment ${id} exists`, { context: { payment_id: id } });
       }
       throw error;

@@ -1,5 +1,5 @@
 import { ApiError } from '../core/errors.ts';
-import { MAX_BTC_MSATS, MSATS_PER_SAT, divideUp, maxOf } from '../core/money.ts';
+import { MAX_BTC_MSATS, MAX_CENTS, MSATS_PER_SAT, divideUp, maxOf } from '../core/money.ts';
 import { checkAddress } from '../lightning/address.ts';
 import { parseBip21, InvalidUri } from '../lightning/bip21.ts';
 import { decodeInvoice, InvalidInvoice, type DecodedInvoice } from '../lightning/bolt11.ts';
@@ -37,9 +37,6 @@ const MAX_DESCRIPTION_BYTES = 639;
 export const RECEIVE_DUST_MSATS = 294n * MSATS_PER_SAT;
 
 const DEFAULT_FEE_FLOOR_MSATS = { lightning: 1000n, onchain: 263_000n };
-
-/** The most cents that are taken: what a wallet's balance can hold. */
-const MAX_CENTS = 2n ** 63n - 1n;
 
 const requiredField = (
   type: 'amount_required' | 'missing_payment_request' | 'missing_address',

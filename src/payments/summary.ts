@@ -41,7 +41,7 @@ const MAX_FOLDS = 3;
  */
 export async function summarize(
   db: Database,
-  fold: () => Promise<unknown>,
+  fold: () => Promise<boolean>,
   query: SummaryQuery,
 ): Promise<Bucket[]> {
   const { start_date, end_date } = query;
@@ -56,7 +56,7 @@ export async function summarize(
     for (let folds = 0; folds <= MAX_FOLDS; folds += 1) {
       const buckets = await readCounts(db, query, cut);
       if (buckets) return buckets;
-      await fold();
+      if (!(await fold())) break;
     }
   }
   return countPayments(db, query);
@@ -78,6 +78,10 @@ async function sizeOf(db: Database, query: SummaryQuery): Promise<number | null>
 }
 
 // $1 organization, $2 environment or wallet, $3 line, $4 statuses, $5 kind, $6 direction: in every statement below.
+
+/** Names what a statement's text depends on, of the query. */
+const nameOf = (query: SummaryQuery): string =>
+  query.wallet_id !== undefined ? 'wallet' : query.include_inactive ? 'all' : 'active';
 
 /** What is looked at, as a condition on rows `p` that name their line and wallet. */
 function scopeOf(query: SummaryQuery): string {
@@ -107,13 +111,17 @@ function scopesOf(query: SummaryQuery): string {
 
 const FILTERS = `($4::text[] IS NULL OR status = ANY($4)) AND ($5::text IS NULL OR kind = $5)
   AND ($6::text IS NULL OR direction = $6)`;
+const COUNT_EACH = 'count(*), min(p.created_at), max(p.created_at)';
 const SORT = 'line_of_credit_id, direction, kind, currency, status';
 
 /**
  * One statement that adds up what is folded, what is not, what is under way, and the payments at the period's ends.
  * Every span and edge is a branch of its own: the planner must not find another way than the index of each.
  */
-export function countsStatement(query: SummaryQuery, cut: Cut): { text: string; values: unknown[] } {
+export function countsStatement(
+  query: SummaryQuery,
+  cut: Cut,
+): { name: string; text: string; values: unknown[] } {
   const values = filtersOf(query);
   const at = (time: string): string => `$${values.push(time)}::timestamptz`;
   const scope = scopeOf(query);
@@ -128,9 +136,10 @@ export function countsStatement(query: SummaryQuery, cut: Cut): { text: string; 
   );
   const edges = cut.edges.map(
     ({ from, before, until }) => `
-    SELECT p.line_of_credit_id, p.direction, p.kind, p.currency, ${STATUS_SQL}, 1, p.created_at, p.created_at
+    SELECT p.line_of_credit_id, p.direction, p.kind, p.currency, ${STATUS_SQL}, ${COUNT_EACH}
     FROM payments p WHERE ${scope}
-      AND p.created_at >= ${at(from)} AND p.created_at < ${at(before)} AND p.created_at <= ${at(until)}`,
+      AND p.created_at >= ${at(from)} AND p.created_at < ${at(before)} AND p.created_at <= ${at(until)}
+    GROUP BY 1, 2, 3, 4, 5`,
   );
   const moved = `NOT EXISTS (SELECT FROM wallets WHERE organization_id = $1 AND environment_id = $2
     AND deleted_at IS NOT NULL AND NOT inactive_counted)`;
@@ -144,16 +153,19 @@ export function countsStatement(query: SummaryQuery, cut: Cut): { text: string; 
   ), parts (${SORT}, count, oldest, newest) AS (
     SELECT ${SORT}, count, oldest, newest FROM fresh WHERE slot >= ${whole.from} AND slot < ${whole.to}
     UNION ALL
-    SELECT p.line_of_credit_id, p.direction, p.payment_kind, p.currency, p.status, 1, p.created_at, p.created_at
+    SELECT p.line_of_credit_id, p.direction, p.payment_kind, p.currency, p.status, ${COUNT_EACH}
     FROM jobs p
     WHERE ${scope} AND p.status IS NOT NULL AND p.created_at >= ${whole.from} AND p.created_at < ${whole.to}
+    GROUP BY 1, 2, 3, 4, 5
     ${[...spans, ...edges].map((part) => `UNION ALL ${part}`).join(' ')}
   )
   SELECT t.*, s.settled FROM settled s LEFT JOIN (
     SELECT ${SORT}, sum(count)::bigint AS count, min(oldest) AS oldest, max(newest) AS newest
     FROM parts WHERE ${FILTERS} GROUP BY ${SORT} HAVING sum(count) > 0
   ) t ON true`;
-  return { text, values };
+  // Planning it takes longer than running it: prepared by what its text depends on.
+  const widths = cut.spans.map(({ width }) => width).join();
+  return { name: `count payments, ${nameOf(query)}, ${widths}, ${cut.edges.length} edges`, text, values };
 }
 
 const filtersOf = (query: SummaryQuery): unknown[] => [
@@ -167,24 +179,23 @@ const filtersOf = (query: SummaryQuery): unknown[] => [
 
 /** The buckets by the counts; null when something has to be folded first. */
 async function readCounts(db: Database, query: SummaryQuery, cut: Cut): Promise<Bucket[] | null> {
-  const { text, values } = countsStatement(query, cut);
-  const rows = await db.query<Bucket & { count: bigint | null; settled: boolean }>(text, values);
+  const { name, text, values } = countsStatement(query, cut);
+  const rows = await db.query<Bucket & { count: bigint | null; settled: boolean }>(text, values, name);
   if (!rows.every(({ settled }) => settled)) return null;
   return rows.filter(({ count }) => count !== null);
 }
 
 /** The buckets by the payments themselves: few of them, or the metadata is asked for. */
 function countPayments(db: Database, query: SummaryQuery): Promise<Bucket[]> {
-  const values = filtersOf(query);
-  const term = (condition: string, value: unknown): string =>
-    value === undefined ? '' : `AND ${condition} $${values.push(value)}`;
+  const values = [...filtersOf(query), query.start_date ?? '-infinity', query.end_date ?? 'infinity'];
+  const wanted = query.metadata ? `AND p.metadata @> $${values.push(JSON.stringify(query.metadata))}` : '';
   return db.query<Bucket>(
     `SELECT ${SORT}, count(*) AS count, min(created_at) AS oldest, max(created_at) AS newest FROM (
        SELECT p.line_of_credit_id, p.direction, p.kind, p.currency, ${STATUS_SQL} AS status, p.created_at
-       FROM payments p WHERE ${scopeOf(query)}
-         ${term('p.metadata @>', query.metadata && JSON.stringify(query.metadata))}
-         ${term('p.created_at >=', query.start_date)} ${term('p.created_at <=', query.end_date)}
+       FROM payments p WHERE ${scopeOf(query)} AND p.created_at >= $7 AND p.created_at <= $8 ${wanted}
      ) p WHERE ${FILTERS} GROUP BY ${SORT}`,
     values,
+    // How much metadata selects differs with what is asked: that is planned each time.
+    query.metadata ? undefined : `count few payments, ${nameOf(query)}`,
   );
 }

@@ -51,7 +51,8 @@ const sendsHeld = (
     AND p.promoted_at IS NOT NULL AND p.hold_id IS NOT NULL`;
 
 const ROW = { organization_id: 'r.organization_id', id: 'r.id' };
-const READ = `
+/** Of wallets (JSON), since a minute and a day ago, and since the first whole minute of that day. */
+export const READ_USAGE = `
   SELECT r.organization_id, r.id,
     CASE WHEN r.velocity THEN (SELECT count(*) FROM (${sendsHeld(ROW, (time) => `${time} > $2`)}) s) ELSE 0 END AS sends,
     CASE WHEN r.volume THEN
@@ -108,7 +109,7 @@ export function createUsages(): Usages {
       if (asked.length === 0) return;
       const { minute_ago, day_ago, whole_from } = windowsAt(now);
       const rows = await sql.query<WalletRef & { sends: bigint; volume: string }>(
-        READ,
+        READ_USAGE,
         [rowsParameter(asked), minute_ago, day_ago, whole_from],
         'read usage',
       );

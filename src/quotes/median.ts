@@ -55,7 +55,8 @@ function isNear(rate: Rate, median: Rate, max_bps: number): boolean {
 
 /** The median of the fresh readings without those that are far from it; no rate below the quorum. */
 export function judgeReadings(readings: readonly Reading[], rules: MedianRules): MedianResult {
-  const fresh = readings.filter(({ at_ms }) => rules.now_ms - at_ms <= rules.max_age_ms);
+  // After a clock was set back a reading is of the future: no more to be trusted than an old one.
+  const fresh = readings.filter(({ at_ms }) => Math.abs(rules.now_ms - at_ms) <= rules.max_age_ms);
   const first = medianOf(fresh.map(({ rate }) => rate));
   const near = first ? fresh.filter(({ rate }) => isNear(rate, first, rules.max_deviation_bps)) : [];
   const left_out = fresh.filter((reading) => !near.includes(reading)).map(({ source }) => source);

@@ -9,6 +9,7 @@ import { createRates } from './rates.ts';
 import { askSource, SOURCES } from './sources.ts';
 
 const BOUNDS = { timeout_ms: 2000, body_bytes: 65_536 };
+const NEVER = new AbortController().signal;
 const servers: Server[] = [];
 after(() => {
   for (const server of servers) {
@@ -43,7 +44,7 @@ for (const [name, body] of Object.entries(BODIES)) {
       asked = request.url ?? '';
       response.end(body('65000.12'));
     });
-    const rate = await askSource({ name, base_url }, BOUNDS);
+    const rate = await askSource({ name, base_url }, BOUNDS, NEVER);
     assert.equal(formatRate(rate), '6500012e0');
     assert.equal(asked, SOURCES[name]?.path);
   });
@@ -59,16 +60,20 @@ for (const [name, body] of Object.entries(BODIES)) {
       body('0'),
       body('-1'),
       '<html></html>',
+      // What an object has from its prototype, another currency, another pair.
+      '{"result":"x","data":"x","last":{},"price":[]}',
+      '{"data":{"amount":"65000","base":"BTC","currency":"EUR"}}',
+      '{"symbol":"ETHUSDT","price":"3000"}',
     ];
     for (const text of broken) {
-      await assert.rejects(askSource({ name, base_url: await says(text) }, BOUNDS), text);
+      await assert.rejects(askSource({ name, base_url: await says(text) }, BOUNDS, NEVER), text);
     }
   });
 }
 
 test('an answer that is too large, too slow, moved or refused is no price', async () => {
   const good = BODIES['coinbase']?.('65000') ?? '';
-  const ask = (base_url: string, bounds = BOUNDS) => askSource({ name: 'coinbase', base_url }, bounds);
+  const ask = (base_url: string, bounds = BOUNDS) => askSource({ name: 'coinbase', base_url }, bounds, NEVER);
   await assert.rejects(ask(await says(good + ' '.repeat(70_000))), /65536 bytes/);
   await assert.rejects(ask(await says(good, 500)), /status 500/);
   await assert.rejects(ask(await says(good, 429)), /status 429/);

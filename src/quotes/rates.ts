@@ -54,6 +54,7 @@ export function createRates({
 }): Rates {
   const last = new Map<string, Reading>();
   const silent = new Map<string, string>();
+  const stopping = new AbortController();
   let left_out = '';
   let timer: NodeJS.Timeout | null = null;
   let polling: Promise<unknown> | null = null;
@@ -62,10 +63,11 @@ export function createRates({
     // A price is as old as the question that it answers.
     const at_ms = clock.now();
     try {
-      const rate = await askSource(source, config);
+      const rate = await askSource(source, config, stopping.signal);
       last.set(source.name, { source: source.name, rate, at_ms });
       if (silent.delete(source.name)) log.info({ source: source.name }, 'rate source answers again');
     } catch (error) {
+      if (stopping.signal.aborted) return;
       const reason = (error as Error).message;
       if (silent.get(source.name) === reason) return;
       silent.set(source.name, reason);
@@ -105,6 +107,7 @@ export function createRates({
     },
     async stop() {
       if (timer) clearInterval(timer);
+      stopping.abort();
       await polling;
     },
   };

@@ -1,11 +1,10 @@
 import { Type } from 'typebox';
 import { createLane, type Verdict } from '../core/batch.ts';
-import { timeText, type Clock } from '../core/clock.ts';
+import { createTimestamps, timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { wireAmount } from '../core/money.ts';
-import { parseRate } from '../core/rate.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { holdRate, heldRate, type Rates } from './rates.ts';
 import { checkQuote, makeQuote, type QuoteBody } from './rules.ts';
@@ -17,6 +16,7 @@ import {
   type NewQuote,
   type QuoteRow,
 } from './store.ts';
+import { parseSandboxRate } from './walk.ts';
 
 export interface QuoteRouteDeps {
   db: Database;
@@ -83,6 +83,7 @@ interface Request {
 
 /** Requests that arrive together read their lines with one statement and are written with another. */
 function createQuoteLane(deps: QuoteRouteDeps) {
+  const time = createTimestamps(deps.clock);
   const judge = (
     { caller, body }: Request,
     line: Awaited<ReturnType<typeof readQuoteLines>>[number],
@@ -96,7 +97,7 @@ function createQuoteLane(deps: QuoteRouteDeps) {
       const context = {
         organization_id,
         environment_id,
-        now_ms: deps.clock.now(),
+        at: time(),
         lifetime_seconds: deps.quote_seconds,
       };
       return { ok: true, value: makeQuote(body, line, market, context) };
@@ -205,8 +206,6 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
   ];
 }
 
-/** A spread adds four digits, and a stored rate has at most 28. */
-const MAX_HELD_COEFFICIENT = 10n ** 15n;
 const RATE_PATH = '/organizations/{organization_id}/environments/{environment_id}/sandbox/rate';
 const RateShown = {
   type: 'object',
@@ -254,9 +253,10 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
       }),
       handler: async ({ caller, body }) => {
         refuseProduction(caller);
-        const rate = body.rate === undefined ? null : parseRate(body.rate);
-        if (body.rate !== undefined && (!rate || rate.coefficient > MAX_HELD_COEFFICIENT)) {
-          const wanted = '<coefficient>e<scale>, above 0 and of at most 15 digits, like 6500000e0';
+        const rate = body.rate === undefined ? null : parseSandboxRate(body.rate);
+        if (body.rate !== undefined && !rate) {
+          const wanted =
+            '<coefficient>e<scale>, above 0, of at most 15 digits and a scale of 12, like 6500000e0';
           throw new ApiError('invalid_data', `rate must be ${wanted}`);
         }
         await holdRate(db, caller, rate, timeText(clock.now()));

@@ -1,8 +1,8 @@
 import { timeText } from '../core/clock.ts';
 import { ApiError } from '../core/errors.ts';
-import { MAX_BTC_MSATS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
+import { MAX_BTC_MSATS, MAX_CENTS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
 import { networkOf } from '../core/networks.ts';
-import { centsDown, formatRate, msatsUp, withSpread, type Rate } from '../core/rate.ts';
+import { centsDown, centsUp, formatRate, msatsUp, withSpread, type Rate } from '../core/rate.ts';
 import type { Market } from './rates.ts';
 import type { NewQuote } from './store.ts';
 
@@ -25,7 +25,6 @@ export interface QuoteLine {
   spread_bps: number;
 }
 
-const MAX_CENTS = 2n ** 63n - 1n;
 const MOST: Record<string, bigint> = { btc: MAX_BTC_MSATS, usd: MAX_CENTS };
 
 const invalid = (fields: readonly string[]): ApiError =>
@@ -76,20 +75,19 @@ const lineRate = (market: Market, line: QuoteLine, to: string): Rate =>
 function checkWorth(body: QuoteBody, rate: Rate): void {
   const amount = BigInt(body.amount.amount);
   if (body.to === 'usd') {
-    const cents = centsDown(rate, amount);
-    if (cents === 0n || cents > MAX_CENTS) throw invalid(['amount']);
+    if (centsDown(rate, amount) === 0n || centsUp(rate, amount) > MAX_CENTS) throw invalid(['amount']);
     return;
   }
-  const msats = msatsUp(rate, amount);
-  const least = body.target_precision?.precision === 'msats' ? 1n : MSATS_PER_SAT;
-  // Rounded up it is never nothing: what is below one unit before that is.
-  if (msats < least || msats > MAX_BTC_MSATS) throw invalid(['amount']);
+  const unit = body.target_precision?.precision === 'msats' ? 1n : MSATS_PER_SAT;
+  // Rounded up it is never nothing: it must be worth a whole unit before that.
+  if (amount < centsUp(rate, unit) || msatsUp(rate, amount) > MAX_BTC_MSATS) throw invalid(['amount']);
 }
 
 export interface QuoteContext {
   organization_id: string;
   environment_id: string;
-  now_ms: number;
+  /** RFC 3339; never the same twice, so that the list keeps the order of arrival. */
+  at: string;
   lifetime_seconds: number;
 }
 
@@ -100,7 +98,7 @@ export function makeQuote(
   market: Market | null,
   context: QuoteContext,
 ): NewQuote {
-  const at = timeText(context.now_ms);
+  const { at } = context;
   const common = {
     organization_id: context.organization_id,
     environment_id: context.environment_id,
@@ -133,7 +131,7 @@ export function makeQuote(
     rate: formatRate(rate),
     quoted_at: market.quoted_at,
     created_at: at,
-    expires_at: timeText(context.now_ms + context.lifetime_seconds * 1000),
+    expires_at: timeText(Date.parse(at) + context.lifetime_seconds * 1000),
     failed_at: null,
     error: null,
   };

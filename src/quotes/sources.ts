@@ -11,7 +11,7 @@ interface SourceKind {
 const at = (value: unknown, ...keys: (string | number)[]): unknown =>
   keys.reduce<unknown>(
     (found, key) =>
-      typeof found === 'object' && found !== null
+      typeof found === 'object' && found !== null && Object.hasOwn(found, key)
         ? (found as Record<string | number, unknown>)[key]
         : undefined,
     value,
@@ -27,7 +27,7 @@ export const SOURCES: Readonly<Record<string, SourceKind>> = {
   coinbase: {
     base_url: 'https://api.coinbase.com',
     path: '/v2/prices/BTC-USD/spot',
-    pick: (body) => at(body, 'data', 'amount'),
+    pick: (body) => (at(body, 'data', 'currency') === 'USD' ? at(body, 'data', 'amount') : undefined),
   },
   bitstamp: {
     base_url: 'https://www.bitstamp.net',
@@ -37,7 +37,7 @@ export const SOURCES: Readonly<Record<string, SourceKind>> = {
   binance: {
     base_url: 'https://api.binance.com',
     path: '/api/v3/ticker/price?symbol=BTCUSDT',
-    pick: (body) => at(body, 'price'),
+    pick: (body) => (at(body, 'symbol') === 'BTCUSDT' ? at(body, 'price') : undefined),
   },
 };
 
@@ -76,13 +76,17 @@ async function readBounded(response: Response, most: number): Promise<string> {
 }
 
 /** Asks a source for its price. Rejects, with the reason, whatever else it answers, and when it takes too long. */
-export async function askSource({ name, base_url }: Source, bounds: FetchBounds): Promise<Rate> {
+export async function askSource(
+  { name, base_url }: Source,
+  bounds: FetchBounds,
+  stop: AbortSignal,
+): Promise<Rate> {
   const kind = SOURCES[name];
   if (!kind) throw new Error(`unknown source ${name}`);
   const response = await fetch(base_url.replace(/\/$/, '') + kind.path, {
     redirect: 'error',
     headers: { accept: 'application/json' },
-    signal: AbortSignal.timeout(bounds.timeout_ms),
+    signal: AbortSignal.any([stop, AbortSignal.timeout(bounds.timeout_ms)]),
   });
   if (response.status !== 200) {
     await response.body?.cancel();

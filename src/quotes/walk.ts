@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { normalRate, type Rate } from '../core/rate.ts';
+import { normalRate, parseRate, type Rate } from '../core/rate.ts';
 
 // The sandbox's price: a walk that looks like a market and is a pure function of seed and time, in whole numbers.
 
@@ -28,8 +28,17 @@ export function walkedRate(seed: string, center: Rate, now_ms: number): Rate {
     millionths +=
       (turn(seed, swing, begun) * (period - into) + turn(seed, swing, begun + 1n) * into) / period;
   }
-  // To the hundredth of a cent: nobody needs more, and the rate stays short.
-  const scale = Math.max(center.scale, 2);
-  const centre = center.coefficient * 10n ** BigInt(scale - center.scale);
-  return normalRate({ coefficient: (centre * (MILLION + millionths)) / MILLION, scale });
+  // Two digits more than the centre has: the rate stays short, and the smallest centre does not become 0.
+  const centre = center.coefficient * 100n;
+  return normalRate({ coefficient: (centre * (MILLION + millionths)) / MILLION, scale: center.scale + 2 });
+}
+
+// A walk adds three digits and a spread five: the sum stays within the 28 digits and the scale of a stored rate.
+const MAX_COEFFICIENT = 10n ** 15n;
+const MAX_SCALE = 12;
+
+/** Reads a rate for the sandbox; null when it is none, or has more digits than a price needs. */
+export function parseSandboxRate(text: string): Rate | null {
+  const rate = parseRate(text);
+  return rate && rate.coefficient < MAX_COEFFICIENT && rate.scale <= MAX_SCALE ? rate : null;
 }

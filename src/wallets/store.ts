@@ -159,6 +159,14 @@ export async function findWallet(
 
 /** Whether a receive of the wallet can still be paid. */
 export async function hasOpenReceive(sql: Sql, ref: WalletRef): Promise<boolean> {
+  // Money that came and waits for a rate; less than a cent waits longer, and keeps no wallet alive.
+  const waiting = await sql.query(
+    `SELECT FROM jobs WHERE organization_id = $1 AND wallet_id = $2 AND kind = 'exchange'
+       AND run_at < now() + interval '1 minute' LIMIT 1`,
+    [ref.organization_id, ref.id],
+    'money of wallet in suspense',
+  );
+  if (waiting.length > 0) return true;
   // Newest first: what is open was made lately, so a wallet in use is refused after a few rows.
   const rows = await sql.query(
     `SELECT FROM payments

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { startTestServer } from '../fixtures.ts';
 import { field, forgeInvoice } from '../forge.ts';
-import { holdWallet, ready, realActor } from './fixture.ts';
+import { holdPayment, holdWallet, ready, realActor, someoneWaits } from './fixture.ts';
 import { createGround } from './ground.ts';
 import { eventually } from './ports.ts';
 
@@ -53,6 +53,21 @@ fault('killed after the commit of the hold, before the call: sent once by the ne
   await restart();
   assert.equal((await ground.me.ended(id)).status, 'completed');
   assert.equal(await attemptsOf(invoice.payment_hash), 1);
+  await atRest();
+});
+
+fault('while the commit before the call cannot be made, the node is not called', async () => {
+  const invoice = await ground.net.carol.invoice({ amount_msats: 1_000_000n });
+  ground.net.link.cut();
+  const id = await ground.me.accept(ground.me.sendBody({ payment_request: invoice.payment_request }));
+  const lock = await holdPayment(ground.place.db, id);
+  ground.net.link.mend();
+  await someoneWaits(ground.place.db, 30_000);
+  await pause(500);
+  assert.equal(await attemptsOf(invoice.payment_hash), 0);
+  assert.equal(await ground.net.carol.invoiceState(invoice.payment_hash), 'OPEN');
+  await lock.free();
+  assert.equal((await ground.me.ended(id)).status, 'completed');
   await atRest();
 });
 

@@ -102,14 +102,35 @@ export async function startPlace(
  * Stops every write to a wallet: whoever wants to move its money waits until `free`. What is under way at the
  * server stands still just before the commit that it would make next.
  */
-export async function holdWallet(
-  db: TestServer['db'],
-  wallet_id: string,
-): Promise<{ free(): Promise<void> }> {
+export const holdWallet = (db: TestServer['db'], wallet_id: string): Promise<Lock> =>
+  holdRow(db, 'SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE', wallet_id);
+
+/** The same for one payment: no step of it can be committed until `free`. */
+export const holdPayment = (db: TestServer['db'], payment_id: string): Promise<Lock> =>
+  holdRow(db, 'SELECT 1 FROM payments WHERE id = $1 FOR UPDATE', payment_id);
+
+/** Another server writes down that it calls the node for this payment; committed at `free`. */
+export const holdCount = (db: TestServer['db'], payment_id: string): Promise<Lock> =>
+  holdRow(db, `UPDATE payments SET calls = calls + 1 WHERE id = $1 AND state = 'dispatched'`, payment_id);
+
+/** Resolves once a server wants to write what is held. */
+export const someoneWaits = (db: TestServer['db'], wait_ms: number): Promise<void> =>
+  eventually(async () => {
+    const waiting = await db.query(
+      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    );
+    if (waiting.length === 0) throw new Error('nobody waits for a lock');
+  }, wait_ms);
+
+interface Lock {
+  free(): Promise<void>;
+}
+
+async function holdRow(db: TestServer['db'], text: string, id: string): Promise<Lock> {
   const locked = Promise.withResolvers<void>();
   const let_go = Promise.withResolvers<void>();
   const over = db.transaction(async (sql) => {
-    await sql.query('SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE', [wallet_id]);
+    await sql.query(text, [id]);
     locked.resolve();
     await let_go.promise;
   });
@@ -122,10 +143,11 @@ export async function holdWallet(
   };
 }
 
-/** Worth of the server's node minus its ledger as the server's own gauge says; msats. */
-export async function driftOf(server: Pick<TestServer, 'base_url'>): Promise<bigint> {
+/** Worth of a node of the server minus its ledger as the server's own gauge says; msats. */
+export async function driftOf(server: Pick<TestServer, 'base_url'>, node = 'ours'): Promise<bigint> {
   const text = await (await fetch(new URL('/metrics', server.base_url))).text();
-  const [, drift] = /^coulomb_node_drift_msats\{node="ours"\} (\S+)$/m.exec(text) ?? [];
+  const found = text.split('\n').find((line) => line.startsWith(`coulomb_node_drift_msats{node="${node}"} `));
+  const drift = found?.split(' ')[1];
   if (drift === undefined) throw new Error('the gauge does not know the node');
   return BigInt(drift);
 }
