@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createLog } from '../src/core/log.ts';
 import { openVault, WrongKey } from '../src/core/vault.ts';
+import { comeDown } from '../src/webhooks/restore.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
 import { actor } from './actor.ts';
 import { createTestDatabase } from './database.ts';
@@ -71,6 +72,41 @@ test('what is open of a webhook that was deleted is abandoned', async () => {
   await removeOld(server.db, '2000-01-01T00:00:00Z', new Date().toISOString());
   const deliveries = await my.deliveries(id);
   assert.ok(deliveries.length === 3 && deliveries.every(({ status }) => status === 'abandoned'));
+});
+
+test('a database restored into another cluster loses no event, and refuses places of before', async () => {
+  const id = await my.register(receiver);
+  await my.call('POST', `${my.path}/${id}/stop`);
+  await me.fund(1000);
+  while ((await my.deliveries(id)).length < 3) await new Promise((done) => setTimeout(done, 10));
+  const { next_after } = (await my.call('GET', `${me.base}/events`)) as { next_after: string };
+  // As if its transactions had been counted far ahead, and two of the events were not deliveries yet.
+  const far = '1000000000000';
+  await server.db.transaction(async (sql) => {
+    await sql.query(`SELECT 1 FROM event_places WHERE name = 'deliveries' FOR UPDATE`);
+    await sql.query(`UPDATE events SET horizon = horizon + ${far}`);
+    await sql.query(`UPDATE webhook_deliveries SET horizon = horizon + ${far}`);
+    await sql.query(`UPDATE webhooks SET since = since + ${far}`);
+    await sql.query(
+      `DELETE FROM webhook_deliveries WHERE seq IN (SELECT seq FROM events ORDER BY horizon DESC, seq DESC LIMIT 2)`,
+    );
+    await sql.query(
+      `UPDATE event_places SET (horizon, seq) = (SELECT horizon, seq FROM events ORDER BY horizon DESC, seq DESC OFFSET 2 LIMIT 1)
+       WHERE name = 'deliveries'`,
+    );
+  });
+  assert.equal(await comeDown(server.db), true);
+  assert.equal(await comeDown(server.db), false, 'once');
+  await my.call('POST', `${my.path}/${id}/start`);
+  const mine = () => receiver.received.filter(({ webhook_id }) => webhook_id === id);
+  await receiver.until(() => mine().length === 3, 'every event');
+  assert.deepEqual(
+    mine().map(({ event }) => event),
+    ['generated', 'succeeded', 'completed'],
+  );
+  const later = Buffer.from(`${(BigInt(far) * 2n).toString(36)}.1`).toString('base64url');
+  assert.equal((await server.client.request('GET', `${me.base}/events?after=${later}`)).status, 410);
+  assert.equal((await server.client.request('GET', `${me.base}/events?after=${next_after}`)).status, 200);
 });
 
 test('the key is made once, in a file that only the owner reads, and a server with another one is refused', async () => {

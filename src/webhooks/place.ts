@@ -1,5 +1,5 @@
 import { ApiError } from '../core/errors.ts';
-import { isAfter, type EventPlace } from '../core/events.ts';
+import { isAfter, READABLE_BELOW, type EventPlace } from '../core/events.ts';
 import type { Sql } from '../core/db.ts';
 
 /** The id of an event, or of a place between events: opaque to clients. */
@@ -30,12 +30,13 @@ export function placeOf(id: string): EventPlace {
 
 /** Refuses a place behind which something was removed: 410, never a silent skip. */
 export async function refuseRemoved(sql: Sql, after: EventPlace): Promise<void> {
-  const [removed] = await sql.query<EventPlace>(
-    `SELECT horizon, seq FROM event_places WHERE name = 'removed'`,
-    [],
+  const [removed] = await sql.query<EventPlace & { beyond: boolean }>(
+    `SELECT horizon, seq, $1::bigint >= ${READABLE_BELOW} AS beyond FROM event_places WHERE name = 'removed'`,
+    [after.horizon],
     'removed events',
   );
-  if (removed && isAfter(removed, after)) {
+  // Beyond all that can be read: a place of before the database was restored into another cluster.
+  if (removed && (removed.beyond || isAfter(removed, after))) {
     throw new ApiError(
       'events_removed',
       'events after this one were removed: start again, and read the payments',
