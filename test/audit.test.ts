@@ -2,11 +2,10 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { auditOn } from '../src/ledger/audit.ts';
-import { rollUp } from '../src/ledger/rollup.ts';
 import { foldCounts } from '../src/payments/fold.ts';
 import { actor } from './actor.ts';
 import { dollars } from './dollars.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { auditClean, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
 import { cases, HISTORY, ids, TOTAL_OF_TRANSFERS } from './audit-cases.ts';
 import { checkSend } from './tenant.ts';
 
@@ -41,7 +40,7 @@ before(async () => {
   await me.sandbox('payments', { address: part.data.address, amount_msats: 60_000_000 });
   await me.sandbox('blocks', { count: 1 });
   await me.until(part.id, ({ data }) => data.receipts?.[0]?.data.is_pending === false);
-  await rollUp(server.db);
+  await rolledUp(server.db);
   await foldCounts(server.db, 5000);
 });
 after(() => server.stop());

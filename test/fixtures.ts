@@ -9,6 +9,7 @@ import type { Database } from '../src/core/db.ts';
 import { createLog } from '../src/core/log.ts';
 import type { NodeEntry } from '../src/lightning/nodes-file.ts';
 import { runAudit } from '../src/ledger/audit.ts';
+import { rollUp } from '../src/ledger/rollup.ts';
 import { startServer } from '../src/server.ts';
 import type { Resolve } from '../src/webhooks/target.ts';
 import { createClient, installFetchHook, type Client } from './client.ts';
@@ -134,4 +135,24 @@ export async function spawnServer(
 export async function auditClean(db: Database): Promise<void> {
   const failed = (await runAudit(db)).filter(({ ok }) => !ok);
   assert.deepEqual(failed, [], 'the audit finds no fault');
+}
+
+const ROLLED_UP_MS = 30_000;
+
+/**
+ * Adds up all that is committed now; answers how many accounts changed. A transaction of another test's database
+ * holds the horizon back, too: it is one for the whole cluster.
+ */
+export async function rolledUp(db: Database): Promise<number> {
+  const [now] = await db.query<{ txid: string }>('SELECT pg_current_xact_id()::text AS txid');
+  const give_up_at = Date.now() + ROLLED_UP_MS;
+  for (let changed = 0; ;) {
+    changed += await rollUp(db);
+    const [horizon] = await db.query<{ txid: string }>(
+      `SELECT value #>> '{}' AS txid FROM settings WHERE key = 'rollup_before_txid'`,
+    );
+    if (BigInt(horizon?.txid ?? 0) > BigInt(now?.txid ?? 0)) return changed;
+    assert.ok(Date.now() < give_up_at, 'the horizon comes to here');
+    await new Promise((done) => setTimeout(done, 20));
+  }
 }

@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import { lockWallets, newPosting, deposit, post, withdraw } from '../src/ledger/ledger.ts';
 import { nodeBalances, rollUp } from '../src/ledger/rollup.ts';
 import { actor } from './actor.ts';
-import { auditClean, newTenant, startTestServer, type TestServer } from './fixtures.ts';
+import { auditClean, newTenant, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
 import { withKey } from './tenant.ts';
 
 interface Event {
@@ -186,11 +186,11 @@ test('what a node should be worth is the same before and after a rollup, over al
   await other.fund(5000);
   const expected = { ...at_first, channels_msats: at_first.channels_msats + 15_000n };
   assert.deepEqual(await nodeBalances(server.db, 'sandbox'), expected);
-  assert.ok((await rollUp(server.db)) > 0);
+  assert.ok((await rolledUp(server.db)) > 0);
   assert.deepEqual(await nodeBalances(server.db, 'sandbox'), expected);
   await other.fund(2000);
   assert.equal((await nodeBalances(server.db, 'sandbox')).channels_msats, expected.channels_msats + 2000n);
-  await rollUp(server.db);
+  await rolledUp(server.db);
   assert.equal((await nodeBalances(server.db, 'sandbox')).channels_msats, expected.channels_msats + 2000n);
 });
 
@@ -220,13 +220,13 @@ test('a rollup leaves out what is still under way and takes it when it has commi
     );
   });
   assert.equal((await nodeBalances(server.db, 'sandbox')).channels_msats, expected + 3500n);
-  await rollUp(server.db);
+  await rolledUp(server.db);
   assert.equal((await nodeBalances(server.db, 'sandbox')).channels_msats, expected + 3500n);
 });
 
 test('rollups begin again from the entries when the database was restored into another cluster', async () => {
   const expected = await nodeBalances(server.db, 'sandbox');
   await server.db.query(`UPDATE settings SET value = '"99999999999"' WHERE key = 'rollup_before_txid'`);
-  await rollUp(server.db);
+  await rolledUp(server.db);
   assert.deepEqual(await nodeBalances(server.db, 'sandbox'), expected);
 });

@@ -73,8 +73,13 @@ describe('lists', () => {
       [1, 2, 3].map(() => me.outsideInvoice({ amount_msats: 1000, behavior: 'stuck' })),
     );
     const ids: string[] = [];
-    for (const invoice of invoices)
-      ids.push(await me.accept(me.sendBody({ payment_request: invoice.payment_request })));
+    for (const invoice of invoices) {
+      const id = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
+      ids.push(id);
+      // One after the other: the last step of each is its place in a list by updated_at.
+      const give_up_at = Date.now() + 20_000;
+      while (!(await me.history(id)).includes('dispatched')) assert.ok(Date.now() < give_up_at);
+    }
     for (const sort_key of ['created_at', 'updated_at']) {
       const first = await server.client.request(
         'GET',

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { rollUp } from '../src/ledger/rollup.ts';
 import { actor } from './actor.ts';
 import type { Client } from './client.ts';
-import { auditClean, newTenant, startTestServer, type TestServer } from './fixtures.ts';
+import { auditClean, newTenant, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
 import { newEnvironment, newKey, withKey } from './tenant.ts';
 
 let server: TestServer;
@@ -16,7 +15,7 @@ before(async () => {
   list = `/organizations/${server.credentials.organization_id}/wallets`;
 });
 after(async () => {
-  await rollUp(server.db);
+  await rolledUp(server.db);
   await auditClean(server.db);
   await server.stop();
 });
