@@ -5,7 +5,8 @@ import { cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { openLoad, measure, type Load } from './load.ts';
+import { readCpu } from './cpu.ts';
+import { openLoad, measure, type Load, type Measure } from './load.ts';
 import type { Told } from './events-receiver.ts';
 
 // npm run bench:events: a server in a process of its own on the embedded PostgreSQL, receivers and streams in another;
@@ -68,14 +69,13 @@ async function start(): Promise<Place> {
   await db.connect();
   const receiver = fork(fileURLToPath(new URL('events-receiver.ts', import.meta.url)));
   const { port } = await answerOf<{ port: number }>(receiver);
+  const postmaster = readFileSync(join(folder, 'postgres', 'postmaster.pid'), 'utf8').split('\n')[0] ?? '';
   const scope: [string, string] = [value('VOLTAGE_ORGANIZATION_ID'), value('VOLTAGE_ENVIRONMENT_ID')];
   return {
     db,
-    load: openLoad(value('VOLTAGE_BASE_URL'), value('VOLTAGE_API_KEY'), CALLERS, () => ({
-      server: cpuOf(server.pid ?? 0),
-      database: 0,
-      client: 0,
-    })),
+    load: openLoad(value('VOLTAGE_BASE_URL'), value('VOLTAGE_API_KEY'), CALLERS, () =>
+      readCpu(server.pid ?? 0, postmaster),
+    ),
     base: `/organizations/${scope[0]}/environments/${scope[1]}`,
     base_url: value('VOLTAGE_BASE_URL'),
     api_key: value('VOLTAGE_API_KEY'),
@@ -202,15 +202,15 @@ async function streams(place: Place, count: number, per_second: number, seconds:
   return `| ${count} | ${per_second} | ${sorted.length} of ${count * per_second * seconds} | ${one(mib)} | ${one(at(sorted, 0.5))} | ${one(at(sorted, 0.99))} |`;
 }
 
-/** Receives end to end, per second, with a number of registrations. */
-async function payments(place: Place, registrations: number, count: number): Promise<number> {
+/** Receives end to end, with a number of registrations. */
+async function payments(place: Place, registrations: number, count: number): Promise<Measure> {
   const ids = await register(place, registrations);
   await pause(1500);
   const measured = await measure(place.load, Array.from({ length: count }), CALLERS, () => receive(place));
   await pause(3000);
   await remove(place, ids);
   say(`${registrations} registrations: ${Math.round(measured.per_second)} receives/s`);
-  return measured.per_second;
+  return measured;
 }
 
 async function receive(place: Place): Promise<void> {
@@ -236,12 +236,15 @@ async function receive(place: Place): Promise<void> {
 async function report(place: Place): Promise<string> {
   await measure(place.load, Array.from({ length: 500 }), CALLERS, () => receive(place));
   const many = await streams(place, 1000, 10, 10);
-  const rates: number[][] = [[], []];
+  const rates: Measure[][] = [[], []];
   for (let round = 0; round < 3; round += 1) {
     rates[0]?.push(await payments(place, 0, 1500));
     rates[1]?.push(await payments(place, 1, 1500));
   }
-  const [without = 0, with_one = 0] = rates.map((all) => all.toSorted((a, b) => a - b)[1]);
+  const [without, with_one] = rates.map((all) => all.toSorted((a, b) => a.per_second - b.per_second)[1]);
+  if (!without || !with_one) throw new Error('nothing was measured');
+  const cpu = ({ cpu_us }: Measure): string =>
+    `${Math.round(cpu_us.server)} + ${Math.round(cpu_us.database)} us`;
   const through = [
     await throughput(place, 1, 10_000),
     await throughput(place, 10, 10_000),
@@ -277,8 +280,9 @@ ${many}
 
 ## Payments beside webhooks
 
-Receives end to end, medians of three runs in turn: without a registration ${Math.round(without)}/s, with one that gets
-all three events ${Math.round(with_one)}/s: ${(with_one / without).toFixed(2)} of it.
+Receives end to end, medians of three runs in turn: without a registration ${Math.round(without.per_second)}/s (CPU of
+server + database ${cpu(without)} each), with one that gets all three events ${Math.round(with_one.per_second)}/s (${cpu(with_one)}):
+${(with_one.per_second / without.per_second).toFixed(2)} of it.
 `;
 }
 

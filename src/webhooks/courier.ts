@@ -10,6 +10,8 @@ import { refOfKey, secretOwner, webhookKey, type WebhookRef } from './store.ts';
 export interface CourierDeps extends SenderDeps {
   vault: Vault;
   allow_private: boolean;
+  /** Events that this process has written since it was last asked. */
+  written(): number;
 }
 
 /** Sends what is due, each registration by itself. */
@@ -26,6 +28,9 @@ export interface Courier {
 }
 
 const TICK_MS = 200;
+/** Share of the time in which this process works, and events in a tick, from which on payments need all of it. */
+const FULL = 0.85;
+const MANY = 40;
 const FULL_LOOK_MS = 5000;
 const STOP_WAIT_MS = 5000;
 
@@ -137,7 +142,19 @@ export function createCourier(deps: CourierDeps): Courier {
       });
   }
 
+  let used = performance.eventLoopUtilization();
+
+  /** Payments come first: a delivery may be late, a payment must not be. */
+  function giveWay(): void {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, used);
+    used = now;
+    const written = deps.written();
+    sender.giveWay(utilization > FULL && written > MANY);
+  }
+
   function tick(): void {
+    giveWay();
     const now_ms = clock.now();
     for (const line of lines.values()) {
       if (line.due_ms <= now_ms || line.wants_more) wanted.add(line.key);

@@ -79,8 +79,8 @@ export class Line {
   }
 
   /** The next job that may be sent now, or null. */
-  take(): Job | null {
-    const most = this.receiver.failing_since === null ? AT_ONCE : AT_ONCE_FAILING;
+  take(at_once = AT_ONCE): Job | null {
+    const most = Math.min(at_once, this.receiver.failing_since === null ? AT_ONCE : AT_ONCE_FAILING);
     while (this.#under_way < most && this.waiting > 0 && this.#known.size - this.waiting < MAX_UNRECORDED) {
       const job = this.#queue[this.#head] as Job;
       this.#head += 1;

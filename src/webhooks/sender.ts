@@ -29,11 +29,15 @@ export interface SenderDeps {
 export interface Sender {
   /** Sends what a line may send now, and goes on as attempts end. */
   pump(line: Line): void;
+  /** While payments take all of the processor, deliveries go on at a pace that leaves it to them. */
+  giveWay(to_payments: boolean): void;
   stop(): Promise<void>;
 }
 
 // Bounded by the lines: each holds so many attempts that are not recorded.
 const RECORDS = { max_batch: 500, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 1 };
+/** Requests at once to each registration while payments need the processor. */
+const AT_ONCE_BESIDE_PAYMENTS = 1;
 const BUSY = 8;
 const GATHER_MS = 8;
 const EVENTS = { max_batch: 100, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 2 };
@@ -43,6 +47,7 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
   const { db, clock, log, membership } = deps;
   const time = createTimestamps(clock);
   let stopped = false;
+  let at_once: number | undefined;
   const records = createLane<Attempted, void>({
     ...RECORDS,
     run: async (attempts) => {
@@ -56,7 +61,7 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
 
   function pump(line: Line): void {
     if (stopped) return;
-    for (let job = line.take(); job; job = line.take()) void send(line, job);
+    for (let job = line.take(at_once); job; job = line.take(at_once)) void send(line, job);
     if (line.wants_more) look(line);
   }
 
@@ -150,6 +155,9 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
 
   return {
     pump,
+    giveWay(to_payments) {
+      at_once = to_payments ? AT_ONCE_BESIDE_PAYMENTS : undefined;
+    },
     async stop() {
       stopped = true;
       await records.idle();

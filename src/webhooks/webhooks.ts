@@ -70,7 +70,14 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     'Attempts to deliver, by what they brought',
     'result',
   );
+  let last_seen = 0n;
+  let last_asked = 0n;
   const courier = createCourier({
+    written() {
+      const written = Number(last_seen - last_asked);
+      last_asked = last_seen;
+      return written;
+    },
     db,
     clock,
     log,
@@ -116,6 +123,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
       if (await comeDown(db))
         log.warn('events were counted anew: the database was restored into another cluster');
       alarm.listen(CHANNELS.events, (last) => {
+        if (last > last_seen) last_seen = last;
         hub.wake(last);
         fan.wake(last);
       });
