@@ -109,19 +109,58 @@ books('a channel that opens, drains and closes by agreement leaves the drift at 
   await atRest();
   const [opened] = await channelsTo(net.carol.id);
   // Part of the operator's capital becomes the wallet's, and goes over until no channel has more to give.
-  await moveFunds(server.db, 'deposit', server.credentials.wallet_id, 8_000_000_000n);
+  await moveFunds(server.db, 'deposit', server.credentials.wallet_id, 30_000_000_000n);
   const pay = async (sats: bigint) =>
     me.send({ payment_request: (await net.carol.invoice({ amount_msats: sats * 1000n })).payment_request });
-  for (const sats of [3_000_000n, 3_000_000n, 1_000_000n])
-    assert.equal((await pay(sats)).status, 'completed');
-  const drained = await pay(1_000_000n);
-  assert.deepEqual([drained.status, drained.error?.code], ['failed', 'no_route']);
+  let paid = 0;
+  for (;;) {
+    const { status, error } = await pay(1_000_000n);
+    if (status === 'failed') {
+      assert.equal(error?.code, 'no_route');
+      break;
+    }
+    paid += 1;
+    assert.ok(paid < 30, 'it comes to an end');
+  }
+  assert.ok(paid > 0);
   await atRest();
   await close(opened?.channel_point ?? '', false);
   await net.mine(6);
   await eventually(async () => assert.equal((await channelsTo(net.carol.id)).length, 0), 30_000, 200);
   await atRest();
 });
+
+const run = async (words: string[], ...more: string[]): Promise<string> => {
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...words, ...more], {
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      DATABASE_URL: server.database_url,
+      COULOMB_NODES_FILE: nodes_file,
+      COULOMB_LOG_LEVEL: 'fatal',
+    },
+  });
+  return stdout;
+};
+
+books(
+  '`coulomb bootstrap` makes wallets on the real node, `coulomb audit --nodes` compares each node',
+  async () => {
+    const out = join(net.folder, 'shop.env');
+    await run(
+      'bootstrap --organization Shop --kind production --network testnet3 --currency btc --out'.split(' '),
+      out,
+    );
+    assert.match(readFileSync(out, 'utf8'), /VOLTAGE_API_KEY=vltg_/);
+    const [line] = await server.db.query<{ node_id: string }>(
+      `SELECT l.node_id FROM lines_of_credit l JOIN organizations o ON o.id = l.organization_id WHERE o.name = 'Shop'`,
+    );
+    assert.ok(['ours', 'bob'].includes(line?.node_id ?? ''), line?.node_id);
+    const printed = JSON.parse(await run(['audit', '--nodes', '--json'])) as unknown;
+    const text = JSON.stringify(printed);
+    for (const node of ['ours', 'bob']) assert.match(text, new RegExp(`"node_id":"${node}"`));
+    assert.equal(text.match(/"drift_msats":/g)?.length, 2, text);
+  },
+);
 
 function secret(): { preimage: Buffer; hash: Buffer } {
   const preimage = randomBytes(32);
@@ -140,6 +179,8 @@ async function mineSlowly(count: number): Promise<void> {
 }
 
 books('a channel closed by force with a payment in flight: the payment ends as the payee says', async () => {
+  // What was drained before comes back to this side.
+  await me.fund(1_000_000_000);
   const { total } = await me.balance();
   const { preimage, hash } = secret();
   const held = await net.carol.holdInvoice(preimage, hash, 40_000_000n);
@@ -186,35 +227,3 @@ books('a channel closed by force with a payment in flight: the payment ends as t
   );
   await auditClean(server.db);
 });
-
-const run = async (words: string[], ...more: string[]): Promise<string> => {
-  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...words, ...more], {
-    env: {
-      PATH: process.env['PATH'] ?? '',
-      DATABASE_URL: server.database_url,
-      COULOMB_NODES_FILE: nodes_file,
-      COULOMB_LOG_LEVEL: 'fatal',
-    },
-  });
-  return stdout;
-};
-
-books(
-  '`coulomb bootstrap` makes wallets on the real node, `coulomb audit --nodes` compares each node',
-  async () => {
-    const out = join(net.folder, 'shop.env');
-    await run(
-      'bootstrap --organization Shop --kind production --network testnet3 --currency btc --out'.split(' '),
-      out,
-    );
-    assert.match(readFileSync(out, 'utf8'), /VOLTAGE_API_KEY=vltg_/);
-    const [line] = await server.db.query<{ node_id: string }>(
-      `SELECT l.node_id FROM lines_of_credit l JOIN organizations o ON o.id = l.organization_id WHERE o.name = 'Shop'`,
-    );
-    assert.ok(['ours', 'bob'].includes(line?.node_id ?? ''), line?.node_id);
-    const printed = JSON.parse(await run(['audit', '--nodes', '--json'])) as unknown;
-    const text = JSON.stringify(printed);
-    for (const node of ['ours', 'bob']) assert.match(text, new RegExp(`"node_id":"${node}"`));
-    assert.equal(text.match(/"drift_msats":/g)?.length, 2, text);
-  },
-);
