@@ -1,5 +1,6 @@
 import { RawTx } from '@scure/btc-signer';
-import { bytesOf, type LndClient } from './lnd-client.ts';
+import { outputsOfSpender } from './block.ts';
+import { bytesOf, failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
 import { ownOutputs, type LndTransaction } from './lnd-chain.ts';
 import type { NodeBooks } from './node.ts';
 
@@ -12,6 +13,7 @@ interface OpenChannel {
 interface ClosedChannel {
   channel_point: string;
   closing_tx_hash: string;
+  close_height: number;
   capacity: string;
   settled_balance: string;
   open_initiator: string;
@@ -39,11 +41,18 @@ const FORWARDS_PER_PAGE = 10_000;
 const LOCAL = 'INITIATOR_LOCAL';
 const ANCHOR_SATS = 330n;
 
+/**
+ * What closing transactions paid out, by their id, as the chain shows them: the wallet does not list the commitment of
+ * a channel that was closed by force. Asked for once each; null where the node may not or cannot tell.
+ */
+export type ClosingOutputs = Map<string, bigint[] | null>;
+
 /** Reads from the node's lists what moves its worth beside payments. Bounded by `since_height` and by pages. */
 export async function lndBooks(
   client: LndClient,
   since_height: number,
   forward_index: number,
+  closings: ClosingOutputs,
 ): Promise<NodeBooks> {
   const [info, { transactions }, { channels: open }, { channels: closed }, pending, forwarded] =
     await Promise.all([
@@ -57,7 +66,13 @@ export async function lndBooks(
       client.ask<Pending>('default', 'pendingChannels', {}),
       forwardedSince(client, forward_index),
     ]);
-  const byId = new Map(transactions.map((transaction) => [transaction.tx_hash, transaction]));
+  for (const { tx_hash, raw_tx_hex } of transactions) {
+    if (closed.some(({ closing_tx_hash }) => closing_tx_hash === tx_hash)) {
+      closings.set(tx_hash, amountsOf(raw_tx_hex));
+    }
+  }
+  // A node that is met for the first time is worth what it is: how its channels ended is of no interest.
+  if (since_height > 0) await readClosings(client, closed, closings);
   return {
     tip_height: info.block_height,
     transactions: transactions
@@ -82,7 +97,7 @@ export async function lndBooks(
       .filter(({ close_type }) => close_type !== 'FUNDING_CANCELED')
       .map((channel) => ({
         channel: channel.channel_point,
-        worth_msats: closedWorth(channel, byId.get(channel.closing_tx_hash)),
+        worth_msats: closedWorth(channel, closings.get(channel.closing_tx_hash) ?? null),
       })),
     forwarded,
   };
@@ -99,14 +114,45 @@ const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: Pe
  * What we had in: our balance, and as the opener what the closing transaction took as its fee and for anchors.
  * The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance once more.)
  */
-function closedWorth(channel: ClosedChannel, closing: LndTransaction | undefined): bigint {
+function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
   const balance = BigInt(channel.settled_balance);
-  if (channel.open_initiator !== LOCAL || !closing) return balance * MSATS_PER_SAT;
-  const { outputs } = RawTx.decode(Uint8Array.from(bytesOf(closing.raw_tx_hex)));
-  const paid = outputs.reduce((sum, { amount }) => sum + amount, 0n);
+  if (channel.open_initiator !== LOCAL || !outputs) return balance * MSATS_PER_SAT;
+  const paid = outputs.reduce((sum, amount) => sum + amount, 0n);
   const forced = channel.close_type !== 'COOPERATIVE_CLOSE';
-  const anchors = forced ? BigInt(outputs.filter(({ amount }) => amount === ANCHOR_SATS).length) : 0n;
+  const anchors = forced ? BigInt(outputs.filter((amount) => amount === ANCHOR_SATS).length) : 0n;
   return (balance + BigInt(channel.capacity) - paid + anchors * ANCHOR_SATS) * MSATS_PER_SAT;
+}
+
+const amountsOf = (raw_tx_hex: string): bigint[] =>
+  RawTx.decode(Uint8Array.from(bytesOf(raw_tx_hex))).outputs.map(({ amount }) => amount);
+
+/** Looks up the closings that are not known yet, of channels that this node opened, in their blocks. */
+async function readClosings(
+  client: LndClient,
+  closed: readonly ClosedChannel[],
+  closings: ClosingOutputs,
+): Promise<void> {
+  for (const { closing_tx_hash, close_height, channel_point, open_initiator } of closed) {
+    if (open_initiator !== LOCAL || close_height === 0 || closings.has(closing_tx_hash)) continue;
+    closings.set(closing_tx_hash, await closingInBlock(client, close_height, channel_point));
+  }
+}
+
+async function closingInBlock(
+  client: LndClient,
+  block_height: number,
+  channel_point: string,
+): Promise<bigint[] | null> {
+  try {
+    const height = { block_height: block_height.toString() };
+    const { block_hash } = await client.ask<{ block_hash: Uint8Array }>('blocks', 'getBlockHash', height);
+    const { raw_block } = await client.ask<{ raw_block: Uint8Array }>('blocks', 'getBlock', { block_hash });
+    return outputsOfSpender(Buffer.from(raw_block), channel_point);
+  } catch (error) {
+    // A link that broke is asked again with the next look; an answer of the node's own is its last word.
+    if (isLinkFailure(failureOf(error))) throw error;
+    return null;
+  }
 }
 
 async function forwardedSince(client: LndClient, from: number): Promise<NodeBooks['forwarded']> {

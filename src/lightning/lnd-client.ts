@@ -14,7 +14,7 @@ import { authenticatedLndGrpc } from 'lightning';
 // How lnd is spoken to: raw gRPC over the clients of the `lightning` package. Its own wrappers turn amounts into
 // numbers and hide which failures came from the node; here 64-bit integers stay text and every error keeps its code.
 
-export type Service = 'default' | 'router' | 'invoices' | 'wallet' | 'chain';
+export type Service = 'default' | 'router' | 'invoices' | 'wallet' | 'chain' | 'blocks';
 
 /** A stream of messages from the node. */
 export interface LndStream<T> {
@@ -52,7 +52,7 @@ type ClientClass = new (
   options: { channelOverride: Channel },
 ) => RawClient;
 
-const SERVICES: readonly Service[] = ['default', 'router', 'invoices', 'wallet', 'chain'];
+const SERVICES: readonly Service[] = ['default', 'router', 'invoices', 'wallet', 'chain', 'blocks'];
 /** Long enough for a busy node on a slow disk; after it the answer is unknown. */
 const ASK_TIMEOUT_MS = 30_000;
 

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import { CHAINS } from './address.ts';
 import { openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
-import { lndBooks } from './lnd-books.ts';
+import { lndBooks, type ClosingOutputs } from './lnd-books.ts';
 import { lndChain } from './lnd-chain.ts';
 import { lndInvoices, settledOf, type LndInvoice } from './lnd-invoices.ts';
 import { clockAhead, missingMethods } from './lnd-macaroon.ts';
@@ -77,6 +77,7 @@ async function meet(client: LndClient, options: LndOptions): Promise<NodeIdentit
 export function createLndNode(options: LndOptions): LightningNode & { faults(): Promise<string[]> } {
   const { log } = options;
   const client = openLnd(options);
+  const closings: ClosingOutputs = new Map();
   let chain: ChainParams = chainParams(options.last_chain ?? CHAINS_OF[options.network][0] ?? '');
   let ahead_ms = 0;
   let up = false;
@@ -127,7 +128,7 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
     ...lndInvoices({ ...options, client }),
     ...payments,
     ...wallet,
-    books: (since_height, forward_index) => lndBooks(client, since_height, forward_index),
+    books: (since_height, forward_index) => lndBooks(client, since_height, forward_index, closings),
     worth: () => lndWorth(client, wallet.corrections),
     async faults() {
       const met = await meet(client, options);
