@@ -18,6 +18,7 @@ interface ClosedChannel {
   settled_balance: string;
   open_initiator: string;
   close_type: string;
+  resolutions: { resolution_type: string; outcome: string; amount_sat: string }[];
 }
 interface PendingChannel {
   channel_point: string;
@@ -111,16 +112,29 @@ const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: Pe
   (initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance)) * MSATS_PER_SAT;
 
 /**
- * What we had in: our balance, and as the opener what the closing transaction took as its fee and for anchors.
+ * What we had in: our balance, HTLCs that came to us on the chain, and as the opener what the closing transaction took as its fee and for anchors.
  * The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance once more.)
  */
 function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
-  const balance = BigInt(channel.settled_balance);
+  const balance = BigInt(channel.settled_balance) + claimedOnChain(channel);
   if (channel.open_initiator !== LOCAL || !outputs) return balance * MSATS_PER_SAT;
   const paid = outputs.reduce((sum, amount) => sum + amount, 0n);
   const forced = channel.close_type !== 'COOPERATIVE_CLOSE';
   const anchors = forced ? BigInt(outputs.filter((amount) => amount === ANCHOR_SATS).length) : 0n;
   return (balance + BigInt(channel.capacity) - paid + anchors * ANCHOR_SATS) * MSATS_PER_SAT;
+}
+
+/**
+ * HTLCs that were ours in the end: those received, and those sent that timed out. From our own commitment each comes in
+ * two stages, and the first says what it was; from the peer's in one.
+ */
+function claimedOnChain({ resolutions }: ClosedChannel): bigint {
+  const sum = (type: string, outcome: string): bigint =>
+    resolutions
+      .filter((one) => one.resolution_type === type && one.outcome === outcome)
+      .reduce((total, { amount_sat }) => total + BigInt(amount_sat), 0n);
+  const claimed = (type: string, last: string): bigint => sum(type, 'FIRST_STAGE') || sum(type, last);
+  return claimed('INCOMING_HTLC', 'CLAIMED') + claimed('OUTGOING_HTLC', 'TIMEOUT');
 }
 
 const amountsOf = (raw_tx_hex: string): bigint[] =>

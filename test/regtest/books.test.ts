@@ -175,53 +175,77 @@ async function mineSlowly(count: number): Promise<void> {
   }
 }
 
-books(
-  'a channel closed by force with a payment in flight: the payment ends as the payee says, drift 0',
-  async () => {
-    // What was drained before comes back to this side.
-    await me.fund(1_000_000_000);
-    const { total } = await me.balance();
-    const { preimage, hash } = secret();
-    const held = await net.carol.holdInvoice(preimage, hash, 40_000_000n);
-    const id = await me.accept(me.sendBody({ payment_request: held.payment_request }));
-    await eventually(async () => assert.equal(await net.carol.invoiceState(held.payment_hash), 'ACCEPTED'));
-    const { channels } = await net.ours.ask<{
-      channels: { channel_point: string; pending_htlcs: unknown[] }[];
-    }>('listChannels');
-    const carrying = channels.find(({ pending_htlcs }) => pending_htlcs.length > 0);
-    await close(carrying?.channel_point ?? '', true);
-    await mineSlowly(2);
-    assert.equal((await me.get(id)).status, 'approved');
-    await held.settle();
-    // bob takes the HTLC on the chain with the preimage; our node learns it from there.
-    await eventually(
-      async () => {
-        await net.mine(1);
-        assert.equal((await me.get(id)).status, 'completed');
-      },
-      60_000,
-      1000,
-    );
-    const sent = await me.get(id);
-    assert.equal((await me.balance()).total, total - 40_000_000 - (sent.data.fees?.amount ?? 0));
-    // Until the delay of what is ours is over and it is swept.
-    await eventually(
-      async () => {
-        await net.mine(10);
-        const pending = await net.ours.ask<{ total_limbo_balance: string }>('pendingChannels');
-        assert.equal(pending.total_limbo_balance, '0');
-      },
-      120_000,
-      500,
-    );
-    await eventually(
-      async () => {
-        await net.mine(1);
-        assert.equal(await driftOf(server), 0n);
-      },
-      60_000,
-      1000,
-    );
-    await auditClean(server.db);
-  },
-);
+/** A send that its payee holds, on a channel that this node then closes by force. */
+async function closeUnder(amount_msats: bigint) {
+  const { preimage, hash } = secret();
+  const held = await net.carol.holdInvoice(preimage, hash, amount_msats);
+  const id = await me.accept(me.sendBody({ payment_request: held.payment_request }));
+  await eventually(async () => assert.equal(await net.carol.invoiceState(held.payment_hash), 'ACCEPTED'));
+  const { channels } = await net.ours.ask<{
+    channels: { channel_point: string; pending_htlcs: unknown[] }[];
+  }>('listChannels');
+  const carrying = channels.find(({ pending_htlcs }) => pending_htlcs.length > 0);
+  await close(carrying?.channel_point ?? '', true);
+  await mineSlowly(2);
+  assert.equal((await me.get(id)).status, 'approved');
+  return { id, held };
+}
+
+/** Until the delay of what is ours is over and it is swept: then nothing is missing. */
+async function sweptAndExact(): Promise<void> {
+  await eventually(
+    async () => {
+      await net.mine(10);
+      const pending = await net.ours.ask<{ total_limbo_balance: string }>('pendingChannels');
+      assert.equal(pending.total_limbo_balance, '0');
+    },
+    120_000,
+    500,
+  );
+  await eventually(
+    async () => {
+      await net.mine(1);
+      assert.equal(await driftOf(server), 0n);
+    },
+    60_000,
+    1000,
+  );
+  await auditClean(server.db);
+}
+
+books('a channel closed by force with a payment in flight: it ends as the payee says, drift 0', async () => {
+  // What was drained before comes back to this side.
+  await me.fund(1_000_000_000);
+  const { total } = await me.balance();
+  const { id, held } = await closeUnder(40_000_000n);
+  await held.settle();
+  // bob takes the HTLC on the chain with the preimage; our node learns it from there.
+  await eventually(
+    async () => {
+      await net.mine(1);
+      assert.equal((await me.get(id)).status, 'completed');
+    },
+    60_000,
+    1000,
+  );
+  const sent = await me.get(id);
+  assert.equal((await me.balance()).total, total - 40_000_000 - (sent.data.fees?.amount ?? 0));
+  await sweptAndExact();
+});
+
+books('a payment that times out on the chain fails, and its hold is released, drift 0', async () => {
+  await me.fund(200_000_000);
+  const earlier = await me.balance();
+  const { id } = await closeUnder(50_000_000n);
+  // Nobody claims it: past its lock time our node takes it back.
+  await eventually(
+    async () => {
+      await mineSlowly(10);
+      assert.equal((await me.get(id)).status, 'failed');
+    },
+    120_000,
+    300,
+  );
+  assert.deepEqual(await me.balance(), earlier);
+  await sweptAndExact();
+});
