@@ -6,7 +6,7 @@ import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
-import { checkName, checkUrl, EVENTS, flattened, type Subscription } from './rules.ts';
+import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, type Subscription } from './rules.ts';
 import {
   changeWebhook,
   insertWebhook,
@@ -46,12 +46,16 @@ export const SORT = {
 
 const oneOrMore = (events: readonly string[]) =>
   Type.Union([Type.String({ enum: [...events] }), Type.Array(Type.String({ enum: [...events] }))]);
+// One object, not a union of three: each of its types is checked, beside which others it may stand.
 const Events = Type.Array(
-  Type.Union([
-    Type.Object({ send: oneOrMore(EVENTS.send) }),
-    Type.Object({ receive: oneOrMore(EVENTS.receive) }),
-    Type.Object({ test: oneOrMore(EVENTS.test) }),
-  ]),
+  Type.Object(
+    {
+      send: Type.Optional(oneOrMore(EVENTS.send)),
+      receive: Type.Optional(oneOrMore(EVENTS.receive)),
+      test: Type.Optional(oneOrMore(EVENTS.test)),
+    },
+    { anyOf: EVENT_TYPES.map((type) => ({ required: [type] })) },
+  ),
 );
 const NewWebhook = Type.Object({ id: uuid(), url: Type.String(), name: Type.String(), events: Events });
 const WebhookUpdate = Type.Object({
