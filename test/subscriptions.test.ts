@@ -25,6 +25,8 @@ const create = (events: unknown) =>
   server.client.request('POST', my.path, {
     body: { id: randomUUID(), url: receiver.url, name: 'hook', events },
   });
+const tryOut = (id: string, payload: unknown, delivery_id: string = randomUUID()) =>
+  server.client.request('POST', `${my.path}/${id}/test`, { body: { delivery_id, payload } });
 
 test('every type of a subscription is checked, beside which others it may stand', async () => {
   const bad = [
@@ -52,4 +54,30 @@ test('every type of a subscription is checked, beside which others it may stand'
     body: { events: [{ send: 'succeeded', receive: 'bogus' }] },
   });
   assert.equal(changed.status, 422);
+});
+
+test('a test delivers what the client wrote, with its nulls, and only what the contract can show again', async () => {
+  const id = await my.register(receiver, [{ test: 'created' }]);
+  const payment = await me.receive();
+  const payload = { type: 'receive', detail: { event: 'completed', data: payment } };
+  assert.ok(Object.values(payment).includes(null), 'a payment has fields that are null');
+  const delivery_id = randomUUID();
+  assert.equal((await tryOut(id, payload, delivery_id)).status, 202);
+  const shown = await my.until(id, delivery_id, ({ status }) => status === 'succeeded');
+  assert.deepEqual(shown.payload, payload);
+  const [delivered] = receiver.received.filter((one) => one.delivery_id === delivery_id);
+  assert.deepEqual(JSON.parse(delivered?.raw_body ?? ''), payload);
+  const bad = [
+    { type: 'receive', detail: { event: 'completed', data: {} } },
+    { type: 'send', detail: { event: 'succeeded', data: { id: randomUUID() } } },
+    { type: 'receive', detail: { event: 'completed', data: { ...payment, created_at: null } } },
+    { type: 'receive', detail: { event: 'completed', data: { ...payment, requested_amount: 7 } } },
+    { type: 'test', detail: { event: 'created', data: null } },
+  ];
+  for (const one of bad) {
+    const answer = await tryOut(id, one);
+    assert.equal(answer.status, 422, `${JSON.stringify(one)}: ${answer.text}`);
+    assert.match(answer.text, /payload/);
+  }
+  assert.equal((await my.deliveries(id)).length, 1);
 });
