@@ -2,7 +2,8 @@ import { createHmac } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { headersOf, post } from '../webhooks/attempt.ts';
-import { openNetwork, systemResolve } from '../webhooks/target.ts';
+import { createResolve } from '../webhooks/resolve.ts';
+import { openNetwork } from '../webhooks/target.ts';
 import { UsageError } from './commands.ts';
 
 export const LISTEN_USAGE =
@@ -75,7 +76,7 @@ export async function listen(
 ): Promise<never> {
   const options = parseListen(args, credentials);
   const { secret, webhook_id } = identityOf(options.api_key);
-  const network = openNetwork(systemResolve, TIMEOUT_MS);
+  const network = openNetwork(createResolve(), TIMEOUT_MS);
   let { after } = options;
   let greeted = false;
 

@@ -1,15 +1,7 @@
-import { lookup as systemLookup, type LookupAddress } from 'node:dns';
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { Agent, buildConnector, type Dispatcher } from 'undici';
-
-/** Resolves a name to all its addresses; passed in, so that tests can let a name change its mind. */
-export type Resolve = (hostname: string) => Promise<LookupAddress[]>;
-
-export const systemResolve: Resolve = (hostname) =>
-  new Promise((done, fail) => {
-    systemLookup(hostname, { all: true }, (error, addresses) => (error ? fail(error) : done(addresses)));
-  });
+import type { Resolve } from './resolve.ts';
 
 /** Thrown where an address must not be called. */
 export class BlockedAddress extends Error {}
@@ -54,7 +46,7 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
     const options = {
       timeout: timeout_ms,
       lookup: (hostname: string, { all }: { all?: boolean }, done: (...answer: unknown[]) => void) => {
-        resolve(hostname).then(
+        resolve(hostname, allow_private).then(
           (found) => {
             const usable = allow_private ? found : found.filter(({ address }) => !isBlocked(address));
             const [first] = usable;
@@ -94,7 +86,7 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
       const late = new Promise<never>((_resolve, reject) => {
         setTimeout(() => reject(new Error('no answer in time')), RESOLVE_MS).unref();
       });
-      const found = await Promise.race([resolve(hostname), late]).catch(() => []);
+      const found = await Promise.race([resolve(hostname, false), late]).catch(() => []);
       if (found.length === 0 || found.some(({ address }) => !isBlocked(address))) return null;
       return `${hostname} has no public address`;
     },

@@ -14,9 +14,10 @@ import { createHub } from './hub.ts';
 import { createMembership } from './membership.ts';
 import { addGauges } from './gauges.ts';
 import { comeDown } from './restore.ts';
+import type { Resolve } from './resolve.ts';
 import { removeOld } from './retention.ts';
 import { registrationRoutes } from './routes.ts';
-import { openNetwork, type Resolve } from './target.ts';
+import { openNetwork } from './target.ts';
 
 export interface WebhookConfig {
   allow_private: boolean;
