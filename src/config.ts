@@ -17,6 +17,8 @@ export interface Config {
   public_url: string | null;
   log_level: string;
   metrics_token: string | null;
+  /** What `coulomb listen` reads events with; null: the key of the sandbox. */
+  api_key: string | null;
   trusted_proxies: readonly string[];
   cors_origins: readonly string[];
   sandbox_block_seconds: number;
@@ -151,6 +153,7 @@ export function loadConfig(environment: Environment): Config {
     public_url: url('COULOMB_PUBLIC_URL', ['http:', 'https:']),
     log_level,
     metrics_token: text('COULOMB_METRICS_TOKEN'),
+    api_key: text('VOLTAGE_API_KEY'),
     trusted_proxies: list('COULOMB_TRUSTED_PROXIES'),
     cors_origins: list('COULOMB_CORS_ORIGINS'),
     sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
