@@ -6,6 +6,7 @@ import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
+import { abandonOpen } from './deliveries.ts';
 import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, type Subscription } from './rules.ts';
 import {
   changeWebhook,
@@ -95,7 +96,12 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
     deps.allow_private && caller.environment_kind === 'staging';
 
   async function change(caller: Caller, webhook_id: string, what: WebhookChange): Promise<void> {
-    if (!(await changeWebhook(db, refOf(caller, webhook_id), what, time()))) throw unknownWebhook(webhook_id);
+    const ref = refOf(caller, webhook_id);
+    const at = time();
+    await db.transaction(async (sql) => {
+      if (!(await changeWebhook(sql, ref, what, at))) throw unknownWebhook(webhook_id);
+      if (what.status === 'deleted') await abandonOpen(sql, ref, at);
+    });
     changed();
   }
 

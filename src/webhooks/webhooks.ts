@@ -71,6 +71,11 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     'Attempts to deliver, by what they brought',
     'result',
   );
+  const givenUp = deps.metrics.counter(
+    'coulomb_webhook_deliveries_given_up_total',
+    'Deliveries that nobody ended and that were given up, by the reason',
+    'reason',
+  );
   let last_seen = 0n;
   let last_asked = 0n;
   const courier = createCourier({
@@ -144,9 +149,17 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
       await membership.stop();
       await network.close();
     },
-    sweep() {
+    async sweep() {
       const now_ms = clock.now();
-      return removeOld(db, timeText(now_ms - config.kept_days * 24 * HOUR_MS), timeText(now_ms));
+      const before = timeText(now_ms - config.kept_days * 24 * HOUR_MS);
+      const { given_up } = await removeOld(db, before, timeText(now_ms));
+      for (const { count, ...webhook } of given_up) {
+        givenUp('stopped', Number(count));
+        log.warn(
+          { ...webhook, count },
+          'deliveries given up: the webhook is stopped, and events are not kept for ever',
+        );
+      }
     },
   };
 }
