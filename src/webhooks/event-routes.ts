@@ -6,7 +6,7 @@ import { defineRoute, StreamAnswer, type Caller, type Route } from '../core/http
 import { uint32, uuid } from '../core/schema.ts';
 import type { Bodies } from './body.ts';
 import { passes, placeNow, type EventFilter, type Hub } from './hub.ts';
-import { placeId, placeOf, refuseRemoved } from './place.ts';
+import { eventsRemoved, placeId, placeOf, refuseRemoved } from './place.ts';
 import { EVENT_TYPES, EVENTS } from './rules.ts';
 import { eventJson, eventsJson } from './view.ts';
 
@@ -115,6 +115,8 @@ async function page(
   if (limit === 0) return eventsJson([], placeId(after), false);
   const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
   const read = await readEvents(db, after, caller, filtered ? MAX_SCANNED : limit);
+  // Removed since it was looked at before. From the first place on: whatever is kept.
+  if (read.removed && after !== FIRST_PLACE) throw eventsRemoved();
   const found = read.events.filter((event) => passes(filter, event));
   const items = found.slice(0, limit);
   const last = items.at(-1);

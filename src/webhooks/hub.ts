@@ -120,6 +120,8 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     let seen = 0n;
     for (;;) {
       const page = await readEvents(db, tail.to, null, TAIL);
+      // Told further, they would skip what is gone: their clients come back, and are refused.
+      if (page.removed) for (const stream of all()) close(stream);
       for (const event of page.events) {
         if (event.seq > seen) seen = event.seq;
         tellLive(event);
@@ -157,6 +159,13 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
   async function catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
       const page = await reading(() => readEvents(db, stream.after, stream.scope, PAGE));
+      if (page.removed) {
+        log.info(
+          { key_id: stream.key_id, ...stream.scope },
+          'event stream closed: its next events were removed',
+        );
+        return close(stream);
+      }
       for (const event of page.events) {
         if (passes(stream.filter, event)) stream.socket.write(frameOf(event));
         stream.after = { horizon: event.horizon, seq: event.seq };
