@@ -83,7 +83,9 @@ export async function startServer(
   resolve: Resolve = createResolve(),
 ): Promise<RunningServer> {
   const db = await openAndMigrate(config, url, log);
-  const vault = await openVault(db, config.secret_key, join(config.data_dir, 'secret.key'), log).catch(
+  const key_file = join(config.data_dir, 'secret.key');
+  const embedded = config.database_url === null;
+  const vault = await openVault(db, config.secret_key, key_file, embedded, log).catch(
     async (error: unknown) => {
       await db.close();
       throw error;

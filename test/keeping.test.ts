@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -143,7 +143,11 @@ test('the key is made once, in a file that only the owner reads, and a server wi
   const folder = mkdtempSync(join(tmpdir(), 'coulomb-key-'));
   const file = join(folder, 'secret.key');
   const log = createLog('fatal');
-  const open = (key: Buffer | null, at = file) => openVault(database.db, key, at, log);
+  const open = (key: Buffer | null, at = file, embedded = true) =>
+    openVault(database.db, key, at, embedded, log);
+  const none = await open(null, file, false);
+  assert.ok(!none.has_key && !existsSync(file), 'of several servers on a database, none makes a key');
+  assert.throws(() => none.seal('whsec_x', 'a webhook'), WrongKey);
   const sealed = (await open(null)).seal('whsec_x', 'a webhook');
   assert.equal(statSync(file).mode & 0o777, 0o600);
   assert.equal((await open(null)).open(sealed, 'a webhook'), 'whsec_x', 'the same key at the next start');

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
+import { createClient } from './client.ts';
+import { createTestDatabase } from './database.ts';
+import { newTenant, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
 import { startReceiver, type Receiver } from './receiver.ts';
 
@@ -80,4 +85,27 @@ test('a test delivers what the client wrote, with its nulls, and only what the c
     assert.match(answer.text, /payload/);
   }
   assert.equal((await my.deliveries(id)).length, 1);
+});
+
+test('without a secret key a server starts on a database of others, and says why it makes no webhook', async () => {
+  const database = await createTestDatabase();
+  const data_dir = mkdtempSync(join(tmpdir(), 'coulomb-no-key-'));
+  const tenant = await newTenant(database.db);
+  const other = await spawnServer(database.url, {
+    COULOMB_SECRET_KEY: '',
+    COULOMB_DATA_DIR: data_dir,
+    COULOMB_LOG_LEVEL: 'warn',
+  });
+  const answer = await createClient(other.base_url, tenant.api_key).request(
+    'POST',
+    `/organizations/${tenant.organization_id}/environments/${tenant.environment_id}/webhooks`,
+    { body: { id: randomUUID(), url: receiver.url, name: 'hook', events: [{ test: 'created' }] } },
+  );
+  assert.equal(answer.status, 400, answer.text);
+  assert.match(answer.text, /invalid_webhook.*COULOMB_SECRET_KEY/);
+  assert.match(other.output(), /no COULOMB_SECRET_KEY is set/);
+  assert.ok(!existsSync(join(data_dir, 'secret.key')));
+  await other.kill('SIGTERM');
+  rmSync(data_dir, { recursive: true });
+  await database.drop();
 });

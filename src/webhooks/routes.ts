@@ -7,7 +7,7 @@ import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
 import { abandonOpen } from './deliveries.ts';
-import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, type Subscription } from './rules.ts';
+import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, type Subscription } from './rules.ts';
 import {
   changeWebhook,
   insertWebhook,
@@ -105,6 +105,11 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
     changed();
   }
 
+  function sealed(secret: string, ref: WebhookRef): string {
+    if (!vault.has_key) throw invalid('this server keeps no secrets: its operator sets COULOMB_SECRET_KEY');
+    return vault.seal(secret, secretOwner(ref));
+  }
+
   async function create(caller: Caller, body: Static<typeof NewWebhook>): Promise<object> {
     checkName(body.name);
     await checkUrl(body.url, mayBePrivate(caller), deps.network);
@@ -115,7 +120,7 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
       url: body.url,
       name: body.name,
       events: flattened(body.events as Subscription[]),
-      secret: vault.seal(shared_secret, secretOwner(ref)),
+      secret: sealed(shared_secret, ref),
     };
     if (!(await insertWebhook(db, row, time()))) {
       const context = { webhook_id: ref.id };
@@ -192,7 +197,7 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
       errors: ERRORS_OF_ONE,
       handler: async ({ caller, params }) => {
         const shared_secret = newSecret();
-        const secret = vault.seal(shared_secret, secretOwner(refOf(caller, params.webhook_id)));
+        const secret = sealed(shared_secret, refOf(caller, params.webhook_id));
         await change(caller, params.webhook_id, { secret });
         return { id: params.webhook_id, shared_secret };
       },
