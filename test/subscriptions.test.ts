@@ -10,6 +10,8 @@ import { createTestDatabase } from './database.ts';
 import { newTenant, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
 import { startReceiver, type Receiver } from './receiver.ts';
+import { openStream } from './sse.ts';
+import { newEnvironment, newKey } from './tenant.ts';
 
 let server: TestServer;
 let me: ReturnType<typeof actor>;
@@ -85,6 +87,46 @@ test('a test delivers what the client wrote, with its nulls, and only what the c
     assert.match(answer.text, /payload/);
   }
   assert.equal((await my.deliveries(id)).length, 1);
+});
+
+test('an environment has up to 100 webhooks, also when they are made at once; deleted ones do not count', async () => {
+  const organization = server.credentials.organization_id;
+  const environment_id = await newEnvironment(server.db, organization, 'staging');
+  const key = await newKey(server.db, { organization_id: organization, environment_id }, ['WRITE']);
+  const client = createClient(server.base_url, key);
+  const path = `/organizations/${organization}/environments/${environment_id}/webhooks`;
+  const make = (id: string = randomUUID()) =>
+    client.request('POST', path, {
+      body: { id, url: receiver.url, name: 'hook', events: [{ test: 'created' }] },
+    });
+  const answers = await Promise.all(Array.from({ length: 104 }, () => make()));
+  const refused = answers.filter(({ status }) => status === 400);
+  assert.equal(refused.length, 4);
+  for (const { text } of refused) assert.match(text, /invalid_webhook.*100 webhooks/);
+  const made = answers.find(({ status }) => status === 202)?.body as { id: string };
+  assert.equal((await make(made.id)).status, 409);
+  assert.equal((await client.request('DELETE', `${path}/${made.id}`)).status, 202);
+  assert.equal((await make()).status, 202);
+  assert.equal((await make()).status, 400);
+});
+
+test('an environment has so many streams open; the others have theirs', async () => {
+  const small = await startTestServer({ COULOMB_MAX_STREAMS_PER_ENVIRONMENT: '2' });
+  const other = await newTenant(small.db);
+  const open = ({ organization_id, environment_id, api_key }: typeof other) =>
+    openStream(`${small.base_url}/organizations/${organization_id}/environments/${environment_id}/events`, {
+      'x-api-key': api_key,
+    });
+  const opened = [await open(small.credentials), await open(small.credentials)];
+  const third = await open(small.credentials);
+  assert.equal(third.status, 503);
+  opened.push(await open(other));
+  assert.deepEqual(
+    opened.map(({ status }) => status),
+    [200, 200, 200],
+  );
+  for (const stream of opened) stream.close();
+  await small.stop();
 });
 
 test('without a secret key a server starts on a database of others, and says why it makes no webhook', async () => {

@@ -14,7 +14,7 @@ export interface EventRouteDeps {
   db: Database;
   hub: Hub;
   bodies: Bodies;
-  max_streams: number;
+  config: { max_streams: number; max_streams_per_environment: number };
 }
 
 const DEFAULT_LIMIT = 100;
@@ -90,9 +90,7 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
         const after = given === undefined ? null : placeOf(given);
         if (after) await refuseRemoved(db, after);
         if (!streaming) return page(deps, caller, filter, after ?? FIRST_PLACE, query.limit);
-        if (hub.count() >= deps.max_streams) {
-          throw new ApiError('temporarily_unavailable', `this server has ${deps.max_streams} streams open`);
-        }
+        refuseTooMany(deps, caller);
         // Before the headers go out: what happens once the client has them is told.
         const from = after ?? (await placeNow(db));
         const { organization_id, environment_id, key_id } = caller;
@@ -102,6 +100,15 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
       },
     }),
   ];
+}
+
+function refuseTooMany({ hub, config }: EventRouteDeps, caller: Caller): void {
+  const refuse = (whose: string, most: number): never => {
+    throw new ApiError('temporarily_unavailable', `${whose} has ${most} streams open here`);
+  };
+  if (hub.count() >= config.max_streams) refuse('this server', config.max_streams);
+  if (hub.count(caller) >= config.max_streams_per_environment)
+    refuse('this environment', config.max_streams_per_environment);
 }
 
 async function page(

@@ -54,7 +54,8 @@ interface Stream {
 export interface Hub {
   /** Serves a stream from a place on. */
   open(stream: Omit<Stream, 'live'>): void;
-  count(): number;
+  /** Streams that are open, in all or of one environment. */
+  count(scope?: Scope): number;
   /** Something was committed, up to this event. */
   wake(last: bigint): void;
   start(): void;
@@ -228,7 +229,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       follower.wake(0n);
       startCatchUp(stream);
     },
-    count: () => all().length,
+    count: (scope) => (scope ? (streams.get(scopeKey(scope))?.size ?? 0) : all().length),
     wake: follower.wake,
     start() {
       follower.start();

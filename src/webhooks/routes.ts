@@ -10,6 +10,7 @@ import { abandonOpen } from './deliveries.ts';
 import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, type Subscription } from './rules.ts';
 import {
   changeWebhook,
+  countWebhooks,
   insertWebhook,
   listWebhooks,
   readWebhook,
@@ -27,6 +28,7 @@ export interface WebhookRouteDeps {
   vault: Vault;
   network: Network;
   allow_private: boolean;
+  max_per_environment: number;
   /** Tells every server that registrations or deliveries changed; after the commit. */
   changed(): void;
 }
@@ -122,10 +124,16 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
       events: flattened(body.events as Subscription[]),
       secret: sealed(shared_secret, ref),
     };
-    if (!(await insertWebhook(db, row, time()))) {
-      const context = { webhook_id: ref.id };
-      throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
-    }
+    await db.transaction(async (sql) => {
+      const count = await countWebhooks(sql, ref);
+      if (!(await insertWebhook(sql, row, time()))) {
+        const context = { webhook_id: ref.id };
+        throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
+      }
+      // Thrown, so that what was inserted is not kept.
+      if (count >= deps.max_per_environment)
+        throw invalid(`this environment has ${count} webhooks: delete one first`);
+    });
     changed();
     return { id: ref.id, shared_secret };
   }

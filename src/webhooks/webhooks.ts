@@ -23,7 +23,9 @@ export interface WebhookConfig {
   allow_private: boolean;
   stop_after_hours: number;
   kept_days: number;
+  max_per_environment: number;
   max_streams: number;
+  max_streams_per_environment: number;
 }
 
 export interface WebhooksDeps {
@@ -114,6 +116,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     vault: deps.vault,
     network,
     allow_private: config.allow_private,
+    max_per_environment: config.max_per_environment,
     changed,
     bodies,
     cursor_secret: deps.cursor_secret,
@@ -123,7 +126,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     routes: [
       ...registrationRoutes(route_deps),
       ...deliveryRoutes(route_deps),
-      ...eventRoutes({ db, hub, bodies, max_streams: config.max_streams }),
+      ...eventRoutes({ db, hub, bodies, config }),
     ],
     async start() {
       if (await comeDown(db))
