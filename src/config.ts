@@ -17,6 +17,8 @@ export interface Config {
   public_url: string | null;
   log_level: string;
   metrics_token: string | null;
+  /** What `coulomb listen` reads events with; null: the key of the sandbox. */
+  api_key: string | null;
   trusted_proxies: readonly string[];
   cors_origins: readonly string[];
   sandbox_block_seconds: number;
@@ -29,8 +31,12 @@ export interface Config {
     stop_after_hours: number;
     /** Events and ended deliveries are kept this long. */
     kept_days: number;
+    /** Registrations of one environment, without deleted ones: each event may become a delivery to every one. */
+    max_per_environment: number;
     /** Event streams that are open at once in one process: each holds a socket and some kilobytes. */
     max_streams: number;
+    /** Of them, those of one environment: one that leaks connections does not take everybody's. */
+    max_streams_per_environment: number;
   };
   /** Real nodes, beside the sandbox. */
   nodes: readonly NodeEntry[];
@@ -151,6 +157,7 @@ export function loadConfig(environment: Environment): Config {
     public_url: url('COULOMB_PUBLIC_URL', ['http:', 'https:']),
     log_level,
     metrics_token: text('COULOMB_METRICS_TOKEN'),
+    api_key: text('VOLTAGE_API_KEY'),
     trusted_proxies: list('COULOMB_TRUSTED_PROXIES'),
     cors_origins: list('COULOMB_CORS_ORIGINS'),
     sandbox_block_seconds: number('COULOMB_SANDBOX_BLOCK_SECONDS', 10, 0, 3600),
@@ -159,7 +166,9 @@ export function loadConfig(environment: Environment): Config {
       allow_private: yes('COULOMB_WEBHOOK_ALLOW_PRIVATE', text('DATABASE_URL') === null),
       stop_after_hours: number('COULOMB_WEBHOOK_STOP_AFTER_HOURS', 72, 1, 8760),
       kept_days: number('COULOMB_EVENTS_KEPT_DAYS', 30, 2, 3650),
+      max_per_environment: 100,
       max_streams: number('COULOMB_MAX_STREAMS', 5000, 1, 100_000),
+      max_streams_per_environment: number('COULOMB_MAX_STREAMS_PER_ENVIRONMENT', 500, 1, 100_000),
     },
     nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
     sanctions: sanctions_file === null ? null : readSanctionsFile(sanctions_file, faults),

@@ -126,7 +126,8 @@ async function main(argv: readonly string[]): Promise<void> {
   if (command === undefined || command === '--help' || command === 'help') return say(HELP);
   const config = loadConfig(process.env);
   if (command === 'serve') return serve(config);
-  if (command === 'listen') return listen(argv.slice(1), join(config.data_dir, 'sandbox.env'), say);
+  if (command === 'listen')
+    return listen(argv.slice(1), join(config.data_dir, 'sandbox.env'), config.api_key, say);
   if (command === 'migrate') return withDatabase(config, () => Promise.resolve(say('migrations applied')));
   const parsed = parseCommand(argv);
   const base_url = `${config.public_url ?? `http://${config.host}:${config.port}`}/v1`;

@@ -32,7 +32,7 @@ import { quoteRoutes } from './quotes/routes.ts';
 import { sweepQuotes } from './quotes/store.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
-import { systemResolve, type Resolve } from './webhooks/target.ts';
+import { createResolve, type Resolve } from './webhooks/resolve.ts';
 import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
@@ -80,10 +80,12 @@ export async function startServer(
   url: string,
   log: Logger,
   clock: Clock = systemClock,
-  resolve: Resolve = systemResolve,
+  resolve: Resolve = createResolve(),
 ): Promise<RunningServer> {
   const db = await openAndMigrate(config, url, log);
-  const vault = await openVault(db, config.secret_key, join(config.data_dir, 'secret.key'), log).catch(
+  const key_file = join(config.data_dir, 'secret.key');
+  const embedded = config.database_url === null;
+  const vault = await openVault(db, config.secret_key, key_file, embedded, log).catch(
     async (error: unknown) => {
       await db.close();
       throw error;

@@ -4,7 +4,10 @@ import { after, before, test } from 'node:test';
 import type pg from 'pg';
 import type { Sql } from '../src/core/db.ts';
 import { FIRST_PLACE, insertEvents, isAfter, readEvents, type EventPlace } from '../src/core/events.ts';
+import { fanOut } from '../src/webhooks/fanout.ts';
+import { insertWebhook } from '../src/webhooks/store.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
+import { newTenant } from './fixtures.ts';
 
 let database: TestDatabase;
 before(async () => {
@@ -149,4 +152,41 @@ test('many writers at once: a reader that goes on from page to page sees each ev
       Array.from({ length: 40 }, (_, step) => `${index}/${step}`),
     );
   }
+});
+
+test("deliveries fall due in the order of events, by the database's clock, whichever server makes them", async () => {
+  const tenant = await newTenant(database.db);
+  const ref = { organization_id: tenant.organization_id, environment_id: tenant.environment_id };
+  const webhook = { ...ref, id: randomUUID(), url: 'http://127.0.0.1/', name: 'x', secret: 'x' };
+  const events = ['receive.first', 'receive.second'];
+  await insertWebhook(database.db, { ...webhook, events }, '2026-01-01T00:00:00Z');
+  const payment_id = randomUUID();
+  const dueBy = async (event: string, clock: string): Promise<string> => {
+    const told = { ...eventOf(payment_id, event), ...ref, payment: { ...ref, id: payment_id } };
+    await database.db.transaction((sql) => insertEvents(sql, [told]));
+    const give_up_at = Date.now() + REACHED_MS;
+    for (;;) {
+      const out = await fanOut(database.db, clock, 10);
+      const [made] = out?.fresh ?? [];
+      if (made) return made.delivery.run_at;
+      assert.ok(Date.now() < give_up_at, `${event} becomes a delivery`);
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  };
+  const [first, second] = [
+    await dueBy('first', '2999-01-01T00:00:00Z'),
+    await dueBy('second', '2000-01-01T00:00:00Z'),
+  ];
+  assert.ok(Date.parse(first) < Date.now() + REACHED_MS, first);
+  assert.ok(second >= first, `${second} is not before ${first}`);
+  // The database itself may come to run on another clock.
+  const [moved] = await database.db.query<{ at: string }>(
+    "UPDATE event_places SET at = now() + interval '30 seconds' WHERE name = 'deliveries' RETURNING at",
+  );
+  assert.equal(await dueBy('second', '2000-01-01T00:00:00Z'), moved?.at);
+  await database.db.query("UPDATE event_places SET at = '2999-01-01T00:00:00Z' WHERE name = 'deliveries'");
+  assert.ok(
+    (await dueBy('second', '2000-01-01T00:00:00Z')) < '2999',
+    'a clock that was wrong is not followed',
+  );
 });

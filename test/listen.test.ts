@@ -77,10 +77,22 @@ test("coulomb listen forwards a sandbox's events to a local URL, signed as a web
   await again.stop();
 });
 
+test('coulomb listen forwards whatever characters a payment holds, each event once', async () => {
+  const listening = await startListening('--types', 'receive.generated');
+  const before_it = receiver.received.length;
+  const payment = await me.receive({ description: 'one\u2028two\u2029three\u0085four' });
+  const next = await me.receive();
+  const told = () => receiver.received.slice(before_it).map(({ data }) => data);
+  await receiver.until(() => told().some(({ id }) => id === next.id), 'the one after it');
+  assert.deepEqual(told(), [payment, next]);
+  assert.deepEqual(receiver.refused, []);
+  await listening.stop();
+});
+
 test('coulomb listen says what is wrong with its flags', async () => {
   // Not spawnSync: the server that it asks is in this process.
-  const run = async (...args: string[]) => {
-    const child = spawn(process.execPath, [MAIN, 'listen', ...args], { env: environment() });
+  const run = async (args: string[] = [], more: Record<string, string> = {}) => {
+    const child = spawn(process.execPath, [MAIN, 'listen', ...args], { env: { ...environment(), ...more } });
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     const status = await new Promise((done) => child.once('close', done));
@@ -89,7 +101,9 @@ test('coulomb listen says what is wrong with its flags', async () => {
   const missing = await run();
   assert.equal(missing.status, 2);
   assert.match(missing.stderr, /--forward-to/);
-  const wrong = await run('--forward-to', receiver.url, '--api-key', 'vltg_wrong');
+  const wrong = await run(['--forward-to', receiver.url], { VOLTAGE_API_KEY: 'vltg_wrong' });
   assert.equal(wrong.status, 2);
   assert.match(wrong.stderr, /401/);
+  const shown = await run(['--forward-to', receiver.url, '--api-key', 'vltg_canary']);
+  assert.equal(shown.status, 2, 'threat 15: a key among the arguments is there for everybody to see');
 });

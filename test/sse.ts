@@ -16,6 +16,7 @@ export interface EventStream {
   until(reached: () => boolean, what: string): Promise<void>;
   /** Reads no more: what the server sends stays in the sockets. */
   pause(): void;
+  resume(): void;
   close(): void;
   /** The body of an answer that is no stream. */
   text: string;
@@ -46,6 +47,7 @@ export function openStream(url: string, headers: Record<string, string>): Promis
             }
           },
           pause: () => answer.pause(),
+          resume: () => answer.resume(),
           close: () => sent.destroy(),
         };
         answer.setEncoding('utf8');

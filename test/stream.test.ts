@@ -183,9 +183,39 @@ test('a client that does not read is closed, and resumes without a gap', async (
   const after_id = stream.frames.at(-1)?.id ?? '';
   stream.pause();
   const open_before = await openStreams();
-  // Many large events, as one payment after the other would write them.
-  const { organization_id, environment_id } = server.credentials;
   const count = 4000;
+  await tellMuch(count);
+  while ((await openStreams()) >= open_before) await new Promise((done) => setTimeout(done, 100));
+  const resumed = await follow(`?after=${after_id}`);
+  await resumed.until(() => resumed.frames.length === count, 'every one of them');
+  assert.equal(new Set(resumed.frames.map(({ id }) => id)).size, count);
+});
+
+test('a slow client whose next events are removed meanwhile is closed: it never skips them', async () => {
+  const stream = await follow();
+  const first = await paid();
+  await stream.until(() => names(stream, first).length === 3, 'the first');
+  stream.pause();
+  const quick = await follow();
+  await tellMuch(4000);
+  await quick.until(() => quick.frames.length === 4000, 'all of them, told to one that reads');
+  await server.db.query(
+    `WITH gone AS (DELETE FROM events WHERE (horizon, seq) < ALL (
+       SELECT horizon, seq FROM (SELECT * FROM events ORDER BY horizon DESC, seq DESC LIMIT 10) kept)
+       RETURNING horizon, seq),
+     last AS (SELECT horizon, seq FROM gone ORDER BY horizon DESC, seq DESC LIMIT 1)
+     UPDATE event_places p SET horizon = last.horizon, seq = last.seq FROM last WHERE p.name = 'removed'`,
+  );
+  stream.resume();
+  await stream.until(() => stream.ended, 'its end');
+  assert.ok(stream.frames.length < 4000, 'told without a gap, up to where it ended');
+  const resumed = await follow('', { 'last-event-id': stream.frames.at(-1)?.id ?? '' });
+  assert.equal(resumed.status, 410);
+});
+
+/** Many large events, as one payment after the other would write them. */
+async function tellMuch(count: number): Promise<void> {
+  const { organization_id, environment_id } = server.credentials;
   await server.db.query(
     `INSERT INTO events (organization_id, environment_id, horizon, payment_id, wallet_id, type, event, payment, at)
      SELECT e.organization_id, e.environment_id, pg_current_xact_id()::text::bigint, e.payment_id, e.wallet_id, e.type,
@@ -194,11 +224,7 @@ test('a client that does not read is closed, and resumes without a gap', async (
        generate_series(1, $3)`,
     [organization_id, environment_id, count],
   );
-  while ((await openStreams()) >= open_before) await new Promise((done) => setTimeout(done, 100));
-  const resumed = await follow(`?after=${after_id}`);
-  await resumed.until(() => resumed.frames.length === count, 'every one of them');
-  assert.equal(new Set(resumed.frames.map(({ id }) => id)).size, count);
-});
+}
 
 /** How many streams the server has open, by its own count. */
 async function openStreams(): Promise<number> {

@@ -2,11 +2,12 @@ import { createHmac } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { headersOf, post } from '../webhooks/attempt.ts';
-import { openNetwork, systemResolve } from '../webhooks/target.ts';
+import { createResolve } from '../webhooks/resolve.ts';
+import { openNetwork } from '../webhooks/target.ts';
 import { UsageError } from './commands.ts';
 
 export const LISTEN_USAGE =
-  'coulomb listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --api-key KEY --organization ID --environment ID]';
+  'coulomb listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --organization ID --environment ID]';
 
 interface Listen {
   forward_to: string;
@@ -23,13 +24,15 @@ const OPTIONS = {
   types: { type: 'string' },
   after: { type: 'string' },
   'api-url': { type: 'string' },
-  'api-key': { type: 'string' },
   organization: { type: 'string' },
   environment: { type: 'string' },
 } as const;
 
-/** Reads the flags; what they do not say comes from the credentials file of the sandbox. */
-function parseListen(args: readonly string[], credentials: string): Listen {
+/**
+ * Reads the flags; what they do not say comes from the credentials file of the sandbox. The API key is no flag: the
+ * arguments of a process are there for everybody on the machine to see.
+ */
+function parseListen(args: readonly string[], credentials: string, given_key: string | null): Listen {
   let values: Partial<Record<keyof typeof OPTIONS, string>>;
   try {
     ({ values } = parseArgs({ args: [...args], options: OPTIONS, strict: true }));
@@ -37,9 +40,9 @@ function parseListen(args: readonly string[], credentials: string): Listen {
     throw new UsageError(`${(error as Error).message}\nusage: ${LISTEN_USAGE}`);
   }
   const file = existsSync(credentials) ? readFileSync(credentials, 'utf8') : '';
-  const need = (flag: keyof typeof OPTIONS, name: string): string => {
-    const found = values[flag] ?? new RegExp(`^${name}=(.+)$`, 'm').exec(file)?.[1];
-    if (found === undefined) throw new UsageError(`--${flag} is required: ${credentials} has no ${name}`);
+  const need = (given: string | null | undefined, name: string, how: string): string => {
+    const found = given ?? new RegExp(`^${name}=(.+)$`, 'm').exec(file)?.[1];
+    if (found === undefined) throw new UsageError(`${how} is required: ${credentials} has no ${name}`);
     return found;
   };
   const forward_to = values['forward-to'] ?? '';
@@ -47,10 +50,10 @@ function parseListen(args: readonly string[], credentials: string): Listen {
     throw new UsageError(`--forward-to must be a URL\nusage: ${LISTEN_USAGE}`);
   return {
     forward_to,
-    api_url: need('api-url', 'VOLTAGE_BASE_URL'),
-    api_key: need('api-key', 'VOLTAGE_API_KEY'),
-    organization_id: need('organization', 'VOLTAGE_ORGANIZATION_ID'),
-    environment_id: need('environment', 'VOLTAGE_ENVIRONMENT_ID'),
+    api_url: need(values['api-url'], 'VOLTAGE_BASE_URL', '--api-url'),
+    api_key: need(given_key, 'VOLTAGE_API_KEY', 'the environment variable VOLTAGE_API_KEY'),
+    organization_id: need(values.organization, 'VOLTAGE_ORGANIZATION_ID', '--organization'),
+    environment_id: need(values.environment, 'VOLTAGE_ENVIRONMENT_ID', '--environment'),
     types: values.types?.split(',').map((type) => type.trim()) ?? [],
     after: values.after ?? null,
   };
@@ -71,11 +74,12 @@ const REFUSED = new Set([400, 401, 403, 404]);
 export async function listen(
   args: readonly string[],
   credentials: string,
+  given_key: string | null,
   say: (line: string) => void,
 ): Promise<never> {
-  const options = parseListen(args, credentials);
+  const options = parseListen(args, credentials, given_key);
   const { secret, webhook_id } = identityOf(options.api_key);
-  const network = openNetwork(systemResolve, TIMEOUT_MS);
+  const network = openNetwork(createResolve(), TIMEOUT_MS);
   let { after } = options;
   let greeted = false;
 
@@ -91,7 +95,6 @@ export async function listen(
     );
     const payment = (JSON.parse(data) as { detail: { data: { id: string } } }).detail.data.id;
     say(`${event}  ${payment}  ${status_code ?? '-'}${error ? `  ${error.detail}` : ''}`);
-    after = id;
   }
 
   async function once(): Promise<void> {
@@ -112,7 +115,10 @@ export async function listen(
       say(`signing secret: ${secret}`);
     }
     greeted = true;
-    for await (const frame of framesOf(answer.body)) await forward(frame);
+    for await (const frame of framesOf(answer.body)) {
+      if (frame.data !== '') await forward(frame);
+      if (frame.id !== '') after = frame.id;
+    }
   }
 
   for (;;) {
@@ -154,7 +160,7 @@ interface Frame {
   data: string;
 }
 
-/** The events of a stream; comments are left out. */
+/** The blocks of a stream, with data or with a place only; comments are left out. */
 async function* framesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Frame> {
   let rest = '';
   const decoder = new TextDecoder();
@@ -162,9 +168,11 @@ async function* framesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Frame
     const blocks = (rest + decoder.decode(chunk, { stream: true })).split('\n\n');
     rest = blocks.pop() ?? '';
     for (const block of blocks) {
-      const field = (name: string): string => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1] ?? '';
-      const data = field('data');
-      if (data !== '') yield { id: field('id'), event: field('event'), data };
+      // Only a line feed ends a line here: JSON may hold other characters that end lines elsewhere.
+      const lines = block.split('\n');
+      const field = (name: string): string =>
+        lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? '';
+      yield { id: field('id'), event: field('event'), data: field('data') };
     }
   }
 }

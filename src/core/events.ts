@@ -106,6 +106,8 @@ export interface EventPage {
   /** Where the next page begins: behind the last event, or behind all that can be read now. */
   next: EventPlace;
   has_more: boolean;
+  /** Events behind the place were removed, in what this same read saw: the page does not go on where it ended. */
+  removed: boolean;
 }
 
 /** The next events behind a place, in order, of one environment or of all; those not readable yet stay away. */
@@ -116,9 +118,10 @@ export async function readEvents(
   limit: number,
 ): Promise<EventPage> {
   const own = scope ? 'e.organization_id = $4 AND e.environment_id = $5 AND' : '';
-  const rows = await sql.query<EventRow & { bound: bigint }>(
-    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound)
-     SELECT n.bound, found.* FROM now n LEFT JOIN LATERAL (
+  const rows = await sql.query<EventRow & { bound: bigint; removed: boolean }>(
+    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound, EXISTS (
+       SELECT 1 FROM event_places p WHERE p.name = 'removed' AND (p.horizon, p.seq) > ($1, $2)) AS removed)
+     SELECT n.bound, n.removed, found.* FROM now n LEFT JOIN LATERAL (
        SELECT ${EVENT_COLUMNS} FROM (
          SELECT * FROM events e WHERE ${own} (e.horizon, e.seq) > ($1, $2) AND e.horizon < n.bound
          ORDER BY e.horizon, e.seq LIMIT $3) e ${ITS_PAYMENT}) found ON true
@@ -127,12 +130,13 @@ export async function readEvents(
     scope ? 'read events of one' : 'read events',
   );
   const bound = rows[0]?.bound ?? 0n;
+  const removed = rows[0]?.removed ?? false;
   const events = rows.flatMap(eventOf);
   const last = events.at(-1);
   const has_more = events.length === limit;
   const end: EventPlace = { horizon: bound - 1n, seq: END_OF_HORIZON };
   const next = has_more && last ? last : isAfter(end, after) ? end : after;
-  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more };
+  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more, removed };
 }
 
 /** Events at these places, in any order. */

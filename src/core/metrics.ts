@@ -4,7 +4,7 @@ export interface Metrics {
   registry: Registry;
   request(operation_id: string, status: number, seconds: number): void;
   /** A counter with one label; answers how to count. */
-  counter(name: string, help: string, label: string): (value: string) => void;
+  counter(name: string, help: string, label: string): (value: string, count?: number) => void;
   /** A gauge whose value is read when it is scraped. */
   gauge(
     name: string,
@@ -39,7 +39,7 @@ export function createMetrics(): Metrics {
     },
     counter(name, help, label) {
       const counter = new Counter({ name, help, labelNames: [label], registers: [registry] });
-      return (value) => counter.inc({ [label]: value });
+      return (value, count = 1) => counter.inc({ [label]: value }, count);
     },
     gauge(name, help, labelNames, read) {
       registry.registerMetric(

@@ -41,7 +41,8 @@ function isDateTime(text: string): boolean {
 const ajv = new Ajv2020({ strict: false, allErrors: true, ownProperties: true });
 ajv.addFormat('uuid', isUuid);
 ajv.addFormat('date-time', isDateTime);
-for (const format of ['int64', 'u-int64', 'u-int32', 'rate', 'binary']) ajv.addFormat(format, true);
+for (const format of ['int64', 'u-int64', 'u-int32', 'u-int16', 'u-int8', 'rate', 'binary', 'uri'])
+  ajv.addFormat(format, true);
 ajv.addKeyword({
   keyword: 'x-wire-integer',
   schemaType: 'object',
@@ -57,6 +58,10 @@ function forValidation(schema: unknown): unknown {
   if (typeof schema !== 'object' || schema === null) return schema;
   const { type, minimum, maximum, format, ...rest } = schema as Record<string, unknown>;
   if (type === 'integer') return { 'x-wire-integer': { minimum, maximum } };
+  if (Array.isArray(type) && type.includes('integer')) {
+    const others = type.filter((one) => one !== 'integer').map((one) => ({ type: one as unknown }));
+    return { anyOf: [{ 'x-wire-integer': { minimum, maximum } }, ...others] };
+  }
   const inner = Object.entries(rest).map(([key, value]) => [key, forValidation(value)]);
   const own = Object.entries({ type, minimum, maximum, format }).filter(([, value]) => value !== undefined);
   return Object.fromEntries([...own, ...inner]);

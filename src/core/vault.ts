@@ -6,6 +6,8 @@ import { writeSecret } from './embedded.ts';
 
 /** Seals what is stored and must be read again: AES-256-GCM, bound to what it belongs to. */
 export interface Vault {
+  /** False where the server has no key: then neither works. */
+  has_key: boolean;
   seal(text: string, belongs_to: string): string;
   /** Throws when the text was changed, belongs to something else or was sealed with another key. */
   open(sealed: string, belongs_to: string): string;
@@ -30,6 +32,7 @@ export const isSealed = (text: string): boolean => text.startsWith(PREFIX);
 
 export function createVault(key: Buffer): Vault {
   return {
+    has_key: true,
     seal(text, belongs_to) {
       const iv = randomBytes(IV_BYTES);
       const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(belongs_to));
@@ -48,6 +51,11 @@ export function createVault(key: Buffer): Vault {
   };
 }
 
+const withoutKey = (): never => {
+  throw new WrongKey('there is no key: set COULOMB_SECRET_KEY');
+};
+const NO_KEY: Vault = { has_key: false, seal: withoutKey, open: withoutKey };
+
 const CHECK = 'secret_key_check';
 /** Tells one key from another, and nothing of the key. */
 const checkOf = (key: Buffer): string =>
@@ -59,10 +67,17 @@ async function storedCheck(sql: Sql): Promise<string | null> {
 }
 
 /**
- * The vault of a database: with the given key, or the one in `file`, which is made for a database that has none.
- * Throws `WrongKey` when the database was sealed with another one.
+ * The vault of a database: with the given key, or the one in `file`. For a database that has none, one is made where the
+ * database is this server's own (`embedded`): of several servers on one database each would make another. Throws
+ * `WrongKey` when the database was sealed with another one.
  */
-export async function openVault(sql: Sql, given: Buffer | null, file: string, log: Logger): Promise<Vault> {
+export async function openVault(
+  sql: Sql,
+  given: Buffer | null,
+  file: string,
+  embedded: boolean,
+  log: Logger,
+): Promise<Vault> {
   let key = given;
   if (key === null && existsSync(file)) {
     key = parseKey(readFileSync(file, 'utf8').trim());
@@ -74,9 +89,13 @@ export async function openVault(sql: Sql, given: Buffer | null, file: string, lo
         `the secrets in this database are sealed, and there is no key: set COULOMB_SECRET_KEY, or put the key back to ${file}`,
       );
     }
+    if (!embedded) {
+      log.warn('no COULOMB_SECRET_KEY is set: webhooks, whose secrets it seals, cannot be made');
+      return NO_KEY;
+    }
     key = randomBytes(KEY_BYTES);
     writeSecret(file, `${key.toString('hex')}\n`);
-    log.info({ file }, 'a secret key was made: other servers on this database need it as COULOMB_SECRET_KEY');
+    log.info({ file }, 'a secret key was made');
   }
   await sql.query(
     'INSERT INTO settings (key, value) VALUES ($1, to_jsonb($2::text)) ON CONFLICT DO NOTHING',

@@ -120,7 +120,10 @@ const REFUSED = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EHOSTDOWN', 'EN
 function failureOf(error: unknown, timeout_ms: number): ErrorInfo {
   const causes = error instanceof AggregateError ? [...(error.errors as unknown[]), error] : [error];
   if (causes.some((cause) => cause instanceof BlockedAddress))
-    return failed('unexpected_error', 'the address is not allowed: only public addresses are called');
+    return failed(
+      'unexpected_error',
+      'the address is not allowed: https on 443 or 8443, public addresses only',
+    );
   if (causes.some((cause) => cause instanceof Timeout))
     return failed('connection_timeout', `no answer within ${timeout_ms / 1000} s`);
   const codes = causes.map((cause) => {

@@ -103,6 +103,20 @@ export async function abandon(sql: Sql, webhook: WebhookRef, id: string, at: str
   return rows.length > 0;
 }
 
+/** What DELETE gives up at once; more, and attempts that are just being recorded, are given up by the sweep. */
+const ABANDON_LIMIT = 5000;
+
+/** Gives up what is open of a registration that is deleted in this transaction. */
+export const abandonOpen = (sql: Sql, webhook: WebhookRef, at: string): Promise<unknown> =>
+  sql.query(
+    `UPDATE webhook_deliveries d SET status = 'abandoned', updated_at = $4
+     WHERE ${ITS} AND d.status = 'attempting' AND d.id IN (
+       SELECT d.id FROM webhook_deliveries d WHERE ${ITS} AND d.status = 'attempting' LIMIT ${ABANDON_LIMIT}
+       FOR UPDATE SKIP LOCKED)`,
+    [...refValues(webhook), at],
+    'abandon deliveries of a webhook',
+  );
+
 /** What one attempt brought. */
 export interface Attempted {
   organization_id: string;

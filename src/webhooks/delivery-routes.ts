@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { createTimestamps } from '../core/clock.ts';
+import { checkOfContract } from '../core/contract.ts';
 import { ApiError } from '../core/errors.ts';
 import { readEventsAt } from '../core/events.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
@@ -40,7 +41,6 @@ export interface DeliveryRouteDeps extends WebhookRouteDeps {
 const DELIVERY_PARAMS = Type.Object({ ...PARAMS.properties, delivery_id: uuid() });
 const STATUSES = Type.Optional(Type.Array(Type.String({ enum: [...DELIVERY_STATUSES] })));
 
-// Of the payload only what is routed on is checked: what it tells is the client's own invention.
 const TestPayload = Type.Union(
   EVENT_TYPES.map((type) =>
     Type.Object({
@@ -52,6 +52,14 @@ const TestPayload = Type.Union(
     }),
   ),
 );
+// The payment in it may be the client's own invention, but the delivery that shows it must be readable.
+const checkPayload = checkOfContract('Payload');
+const MOST_FAULTS = 5;
+
+function refuseMisshapen(payload: unknown): void {
+  const faults = checkPayload(payload).slice(0, MOST_FAULTS);
+  if (faults.length > 0) throw new ApiError('invalid_data', `payload: ${faults.join('; ')}`);
+}
 const TestRequest = Type.Object({ delivery_id: uuid(), payload: TestPayload });
 
 const unknownDelivery = (webhook_delivery_id: string): ApiError =>
@@ -174,6 +182,8 @@ function writeRoutes(deps: DeliveryRouteDeps): Route[] {
       query: NO_QUERY,
       body: TestRequest,
       body_shown: 'TestWebhookRequest',
+      // A payment has fields that are null, and what is delivered is what the client wrote.
+      keeps_nulls: true,
       success: { status: 202 },
       errors: ERRORS_OF_ONE,
       handler: async ({ caller, params, body }) => {
@@ -181,6 +191,7 @@ function writeRoutes(deps: DeliveryRouteDeps): Route[] {
         if (type !== 'test' && caller.environment_kind === 'production') {
           throw invalid('payload: in production only type test, so that no false order is signed');
         }
+        refuseMisshapen(body.payload);
         const webhook = await live(caller, params.webhook_id);
         const test = { id: body.delivery_id.toLowerCase(), payload: body.payload };
         if (!(await insertTest(db, webhook, test, time()))) {

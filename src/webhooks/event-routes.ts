@@ -6,7 +6,7 @@ import { defineRoute, StreamAnswer, type Caller, type Route } from '../core/http
 import { uint32, uuid } from '../core/schema.ts';
 import type { Bodies } from './body.ts';
 import { passes, placeNow, type EventFilter, type Hub } from './hub.ts';
-import { placeId, placeOf, refuseRemoved } from './place.ts';
+import { eventsRemoved, placeId, placeOf, refuseRemoved } from './place.ts';
 import { EVENT_TYPES, EVENTS } from './rules.ts';
 import { eventJson, eventsJson } from './view.ts';
 
@@ -14,7 +14,7 @@ export interface EventRouteDeps {
   db: Database;
   hub: Hub;
   bodies: Bodies;
-  max_streams: number;
+  config: { max_streams: number; max_streams_per_environment: number };
 }
 
 const DEFAULT_LIMIT = 100;
@@ -90,9 +90,7 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
         const after = given === undefined ? null : placeOf(given);
         if (after) await refuseRemoved(db, after);
         if (!streaming) return page(deps, caller, filter, after ?? FIRST_PLACE, query.limit);
-        if (hub.count() >= deps.max_streams) {
-          throw new ApiError('temporarily_unavailable', `this server has ${deps.max_streams} streams open`);
-        }
+        refuseTooMany(deps, caller);
         // Before the headers go out: what happens once the client has them is told.
         const from = after ?? (await placeNow(db));
         const { organization_id, environment_id, key_id } = caller;
@@ -102,6 +100,15 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
       },
     }),
   ];
+}
+
+function refuseTooMany({ hub, config }: EventRouteDeps, caller: Caller): void {
+  const refuse = (whose: string, most: number): never => {
+    throw new ApiError('temporarily_unavailable', `${whose} has ${most} streams open here`);
+  };
+  if (hub.count() >= config.max_streams) refuse('this server', config.max_streams);
+  if (hub.count(caller) >= config.max_streams_per_environment)
+    refuse('this environment', config.max_streams_per_environment);
 }
 
 async function page(
@@ -115,6 +122,8 @@ async function page(
   if (limit === 0) return eventsJson([], placeId(after), false);
   const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
   const read = await readEvents(db, after, caller, filtered ? MAX_SCANNED : limit);
+  // Removed since it was looked at before. From the first place on: whatever is kept.
+  if (read.removed && after !== FIRST_PLACE) throw eventsRemoved();
   const found = read.events.filter((event) => passes(filter, event));
   const items = found.slice(0, limit);
   const last = items.at(-1);

@@ -54,7 +54,8 @@ interface Stream {
 export interface Hub {
   /** Serves a stream from a place on. */
   open(stream: Omit<Stream, 'live'>): void;
-  count(): number;
+  /** Streams that are open, in all or of one environment. */
+  count(scope?: Scope): number;
   /** Something was committed, up to this event. */
   wake(last: bigint): void;
   start(): void;
@@ -120,6 +121,8 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     let seen = 0n;
     for (;;) {
       const page = await readEvents(db, tail.to, null, TAIL);
+      // Told further, they would skip what is gone: their clients come back, and are refused.
+      if (page.removed) for (const stream of all()) close(stream);
       for (const event of page.events) {
         if (event.seq > seen) seen = event.seq;
         tellLive(event);
@@ -157,6 +160,13 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
   async function catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
       const page = await reading(() => readEvents(db, stream.after, stream.scope, PAGE));
+      if (page.removed) {
+        log.info(
+          { key_id: stream.key_id, ...stream.scope },
+          'event stream closed: its next events were removed',
+        );
+        return close(stream);
+      }
       for (const event of page.events) {
         if (passes(stream.filter, event)) stream.socket.write(frameOf(event));
         stream.after = { horizon: event.horizon, seq: event.seq };
@@ -219,7 +229,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       follower.wake(0n);
       startCatchUp(stream);
     },
-    count: () => all().length,
+    count: (scope) => (scope ? (streams.get(scopeKey(scope))?.size ?? 0) : all().length),
     wake: follower.wake,
     start() {
       follower.start();

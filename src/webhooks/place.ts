@@ -28,6 +28,9 @@ export function placeOf(id: string): EventPlace {
   return place;
 }
 
+export const eventsRemoved = (): ApiError =>
+  new ApiError('events_removed', 'events after this one were removed: start again, and read the payments');
+
 /** Refuses a place behind which something was removed: 410, never a silent skip. */
 export async function refuseRemoved(sql: Sql, after: EventPlace): Promise<void> {
   const [removed] = await sql.query<EventPlace & { beyond: boolean }>(
@@ -37,9 +40,6 @@ export async function refuseRemoved(sql: Sql, after: EventPlace): Promise<void> 
   );
   // Beyond all that can be read: a place of before the database was restored into another cluster.
   if (removed && (removed.beyond || isAfter(removed, after))) {
-    throw new ApiError(
-      'events_removed',
-      'events after this one were removed: start again, and read the payments',
-    );
+    throw eventsRemoved();
   }
 }

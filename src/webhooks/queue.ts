@@ -33,27 +33,30 @@ const REFS =
 const OPEN = `d.organization_id = r.organization_id AND d.environment_id = r.environment_id AND d.webhook_id = r.id
   AND d.status = 'attempting'`;
 
+// First attempts have their time from the database, the others from a server: what is due by either clock is due.
+const now = (parameter: string): string => `greatest(${parameter}::timestamptz, statement_timestamp())`;
+
 /** What is due of these registrations, the first `limit` of each, in the order in which it goes out. */
 export async function readDue(
   sql: Sql,
   wanted: readonly (WebhookRef & { limit: number })[],
   shards: readonly number[],
-  now: string,
+  at: string,
 ): Promise<Due> {
   if (wanted.length === 0 || shards.length === 0) return { deliveries: [], next: [] };
   const parameter = rowsParameter(wanted);
   const deliveries = await sql.query<Delivery>(
     `SELECT ${DELIVERY_COLUMNS} FROM ${REFS} CROSS JOIN LATERAL (
-       SELECT * FROM webhook_deliveries d WHERE ${OPEN} AND d.run_at <= $3 AND d.shard = ANY($2)
+       SELECT * FROM webhook_deliveries d WHERE ${OPEN} AND d.run_at <= ${now('$3')} AND d.shard = ANY($2)
        ORDER BY d.run_at, d.horizon, d.seq LIMIT r."limit") d`,
-    [parameter, shards, now],
+    [parameter, shards, at],
     'due deliveries',
   );
   const next = await sql.query<WebhookRef & { run_at: string }>(
     `SELECT r.organization_id, r.environment_id, r.id, d.run_at FROM ${REFS} CROSS JOIN LATERAL (
-       SELECT d.run_at FROM webhook_deliveries d WHERE ${OPEN} AND d.run_at > $2
+       SELECT d.run_at FROM webhook_deliveries d WHERE ${OPEN} AND d.run_at > ${now('$2')}
        ORDER BY d.run_at LIMIT 1) d`,
-    [parameter, now],
+    [parameter, at],
     'next due deliveries',
   );
   return { deliveries, next };

@@ -16,7 +16,7 @@ async function inSteps(step: () => Promise<number>): Promise<number> {
   return done;
 }
 
-/** What is still open of a registration that was deleted will not be sent. */
+/** What is still open of a registration that was deleted will not be sent, whenever that was. */
 const abandonDeleted = (sql: Sql, at: string): Promise<number> =>
   inSteps(async () => {
     const rows = await sql.query(
@@ -24,7 +24,7 @@ const abandonDeleted = (sql: Sql, at: string): Promise<number> =>
          SELECT d.organization_id, d.environment_id, d.webhook_id, d.id FROM webhooks w
          JOIN webhook_deliveries d ON d.organization_id = w.organization_id AND d.environment_id = w.environment_id
            AND d.webhook_id = w.id AND d.status = 'attempting'
-         WHERE w.status = 'deleted' AND w.deleted_at > $1::timestamptz - interval '7 days'
+         WHERE w.status = 'deleted'
          LIMIT ${STEP}) gone
        WHERE d.organization_id = gone.organization_id AND d.environment_id = gone.environment_id
          AND d.webhook_id = gone.webhook_id AND d.id = gone.id RETURNING 1`,
@@ -33,6 +33,42 @@ const abandonDeleted = (sql: Sql, at: string): Promise<number> =>
     );
     return rows.length;
   });
+
+/** Deliveries of one registration that were given up. */
+export interface GivenUp {
+  organization_id: string;
+  environment_id: string;
+  webhook_id: string;
+  count: bigint;
+}
+
+/**
+ * Gives up what a registration that has been stopped for as long as events are kept did not get in that time: what
+ * waits keeps its event and all that came after it, everybody's.
+ */
+async function abandonStopped(sql: Sql, before: string, at: string): Promise<GivenUp[]> {
+  const given_up: GivenUp[] = [];
+  await inSteps(async () => {
+    const rows = await sql.query<GivenUp>(
+      `WITH gone AS (
+         UPDATE webhook_deliveries d SET status = 'abandoned', updated_at = $2 FROM (
+           SELECT d.organization_id, d.environment_id, d.webhook_id, d.id FROM webhooks w
+           JOIN webhook_deliveries d ON d.organization_id = w.organization_id AND d.environment_id = w.environment_id
+             AND d.webhook_id = w.id AND d.status = 'attempting'
+           WHERE w.status = 'stopped' AND w.stopped_at < $1 AND d.round_started_at < $1
+           LIMIT ${STEP}) old
+         WHERE d.organization_id = old.organization_id AND d.environment_id = old.environment_id
+           AND d.webhook_id = old.webhook_id AND d.id = old.id AND d.status = 'attempting'
+         RETURNING d.organization_id, d.environment_id, d.webhook_id)
+       SELECT organization_id, environment_id, webhook_id, count(*) AS count FROM gone GROUP BY 1, 2, 3`,
+      [before, at],
+      'abandon deliveries of stopped webhooks',
+    );
+    given_up.push(...rows);
+    return rows.reduce((sum, { count }) => sum + Number(count), 0);
+  });
+  return given_up;
+}
 
 const removeDeliveries = (sql: Sql, before: string): Promise<number> =>
   inSteps(async () => {
@@ -89,12 +125,17 @@ export async function removeOld(
   sql: Sql,
   before: string,
   at: string,
-): Promise<{ deliveries: number; events: number }> {
+): Promise<{ given_up: GivenUp[]; deliveries: number; events: number }> {
   await abandonDeleted(sql, at);
+  const given_up = await abandonStopped(sql, before, at);
   await sql.query(
     'UPDATE webhooks SET previous_secret = NULL, previous_until = NULL WHERE previous_until < $1',
     [at],
     'forget previous secrets',
   );
-  return { deliveries: await removeDeliveries(sql, before), events: await removeEvents(sql, before) };
+  return {
+    given_up,
+    deliveries: await removeDeliveries(sql, before),
+    events: await removeEvents(sql, before),
+  };
 }

@@ -6,9 +6,11 @@ import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
-import { checkName, checkUrl, EVENTS, flattened, type Subscription } from './rules.ts';
+import { abandonOpen } from './deliveries.ts';
+import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, type Subscription } from './rules.ts';
 import {
   changeWebhook,
+  countWebhooks,
   insertWebhook,
   listWebhooks,
   readWebhook,
@@ -26,6 +28,7 @@ export interface WebhookRouteDeps {
   vault: Vault;
   network: Network;
   allow_private: boolean;
+  max_per_environment: number;
   /** Tells every server that registrations or deliveries changed; after the commit. */
   changed(): void;
 }
@@ -46,12 +49,16 @@ export const SORT = {
 
 const oneOrMore = (events: readonly string[]) =>
   Type.Union([Type.String({ enum: [...events] }), Type.Array(Type.String({ enum: [...events] }))]);
+// One object, not a union of three: each of its types is checked, beside which others it may stand.
 const Events = Type.Array(
-  Type.Union([
-    Type.Object({ send: oneOrMore(EVENTS.send) }),
-    Type.Object({ receive: oneOrMore(EVENTS.receive) }),
-    Type.Object({ test: oneOrMore(EVENTS.test) }),
-  ]),
+  Type.Object(
+    {
+      send: Type.Optional(oneOrMore(EVENTS.send)),
+      receive: Type.Optional(oneOrMore(EVENTS.receive)),
+      test: Type.Optional(oneOrMore(EVENTS.test)),
+    },
+    { anyOf: EVENT_TYPES.map((type) => ({ required: [type] })) },
+  ),
 );
 const NewWebhook = Type.Object({ id: uuid(), url: Type.String(), name: Type.String(), events: Events });
 const WebhookUpdate = Type.Object({
@@ -91,8 +98,18 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
     deps.allow_private && caller.environment_kind === 'staging';
 
   async function change(caller: Caller, webhook_id: string, what: WebhookChange): Promise<void> {
-    if (!(await changeWebhook(db, refOf(caller, webhook_id), what, time()))) throw unknownWebhook(webhook_id);
+    const ref = refOf(caller, webhook_id);
+    const at = time();
+    await db.transaction(async (sql) => {
+      if (!(await changeWebhook(sql, ref, what, at))) throw unknownWebhook(webhook_id);
+      if (what.status === 'deleted') await abandonOpen(sql, ref, at);
+    });
     changed();
+  }
+
+  function sealed(secret: string, ref: WebhookRef): string {
+    if (!vault.has_key) throw invalid('this server keeps no secrets: its operator sets COULOMB_SECRET_KEY');
+    return vault.seal(secret, secretOwner(ref));
   }
 
   async function create(caller: Caller, body: Static<typeof NewWebhook>): Promise<object> {
@@ -105,12 +122,18 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
       url: body.url,
       name: body.name,
       events: flattened(body.events as Subscription[]),
-      secret: vault.seal(shared_secret, secretOwner(ref)),
+      secret: sealed(shared_secret, ref),
     };
-    if (!(await insertWebhook(db, row, time()))) {
-      const context = { webhook_id: ref.id };
-      throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
-    }
+    await db.transaction(async (sql) => {
+      const count = await countWebhooks(sql, ref);
+      if (!(await insertWebhook(sql, row, time()))) {
+        const context = { webhook_id: ref.id };
+        throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
+      }
+      // Thrown, so that what was inserted is not kept.
+      if (count >= deps.max_per_environment)
+        throw invalid(`this environment has ${count} webhooks: delete one first`);
+    });
     changed();
     return { id: ref.id, shared_secret };
   }
@@ -182,7 +205,7 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
       errors: ERRORS_OF_ONE,
       handler: async ({ caller, params }) => {
         const shared_secret = newSecret();
-        const secret = vault.seal(shared_secret, secretOwner(refOf(caller, params.webhook_id)));
+        const secret = sealed(shared_secret, refOf(caller, params.webhook_id));
         await change(caller, params.webhook_id, { secret });
         return { id: params.webhook_id, shared_secret };
       },

@@ -1,5 +1,5 @@
 import { ApiError } from '../core/errors.ts';
-import type { Network } from './target.ts';
+import { originFault, type Network } from './target.ts';
 
 /** Every event there is, as `type.event`. */
 export const EVENTS = {
@@ -52,9 +52,6 @@ export async function checkUrl(text: string, allow_private: boolean, network: Ne
 /** What is wrong with a URL by its looks, or null. */
 function faultOf(url: URL, allow_private: boolean): string | null {
   if (url.username !== '' || url.password !== '') return 'must not hold credentials';
-  if (url.protocol === 'https:') {
-    return allow_private || ['', '443', '8443'].includes(url.port) ? null : 'the port must be 443 or 8443';
-  }
-  if (url.protocol !== 'http:') return 'must be https';
-  return allow_private ? null : 'must be https';
+  if (!allow_private) return originFault(url);
+  return ['https:', 'http:'].includes(url.protocol) ? null : 'must be https';
 }

@@ -56,6 +56,25 @@ export async function insertWebhook(
   return rows.length > 0;
 }
 
+/** How many an environment has that are not deleted; no other is made beside it until this transaction ends. */
+export async function countWebhooks(
+  sql: Sql,
+  { organization_id, environment_id }: Omit<WebhookRef, 'id'>,
+): Promise<number> {
+  const its = [organization_id, environment_id];
+  await sql.query(
+    'SELECT 1 FROM environments WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE',
+    its,
+    'lock environment',
+  );
+  const [row] = await sql.query<{ count: bigint }>(
+    `SELECT count(*) AS count FROM webhooks WHERE organization_id = $1 AND environment_id = $2 AND status <> 'deleted'`,
+    its,
+    'count webhooks',
+  );
+  return Number(row?.count ?? 0n);
+}
+
 export async function readWebhook(sql: Sql, ref: WebhookRef): Promise<Webhook | null> {
   const [row] = await sql.query<Webhook>(
     `SELECT * FROM webhooks WHERE ${ITS}`,

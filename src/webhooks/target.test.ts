@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { request } from 'undici';
 import { ApiError } from '../core/errors.ts';
 import { checkUrl } from './rules.ts';
-import { isBlocked, openNetwork } from './target.ts';
+import { BlockedAddress, isBlocked, openNetwork } from './target.ts';
 
 test('threat 13: every range that is not public is blocked, in every notation', () => {
   const blocked =
     '0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.254 127.0.0.1 127.8.8.8 169.254.169.254 172.16.0.1 172.31.255.255 ' +
     '192.0.0.8 192.168.1.1 198.18.0.1 198.19.255.255 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 ' +
     ':: ::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:a9fe:a9fe fc00::1 fdff::1 fe80::1 fe80::1%eth0 ff02::1 ' +
-    '64:ff9b::7f00:1 2002:7f00:1::1 nonsense';
+    '64:ff9b::7f00:1 ::ffff:0:7f00:1 ::ffff:0:127.0.0.1 2002:7f00:1::1 nonsense';
   for (const address of blocked.split(' ')) assert.ok(isBlocked(address), address);
   for (const address of '1.1.1.1 8.8.8.8 172.15.0.1 172.32.0.1 192.169.0.1 100.128.0.1 ::ffff:8.8.8.8 2606:4700::1111'.split(
     ' ',
@@ -55,5 +56,21 @@ test('in production a URL is https on 443 or 8443, to a public address, without 
   for (const url of ['http://127.0.0.1:3000/x', 'http://[::1]:80', 'https://inside.example:9999'])
     assert.equal(await refused(url, true), false, `${url} where private is allowed`);
   assert.equal(await refused('ftp://127.0.0.1', true), true);
+  await network.close();
+});
+
+test('a URL that was stored under wider rules is not called: the rules are applied at the connection, too', async () => {
+  const network = openNetwork(() => Promise.resolve([{ address: '127.0.0.1', family: 4 }]), 1000);
+  const call = (url: string, allow_private: boolean): Promise<unknown> =>
+    request(url, { dispatcher: network.dispatcher(allow_private) }).then(
+      () => null,
+      (error: unknown) => error,
+    );
+  for (const url of ['http://shop.example/', 'http://shop.example:443/', 'https://shop.example:22/']) {
+    const refused = await call(url, false);
+    assert.ok(refused instanceof BlockedAddress, `${url}: ${String(refused)}`);
+    assert.match(refused.message, /must be/);
+    assert.ok(!((await call(url, true)) instanceof BlockedAddress), `${url} where private is allowed`);
+  }
   await network.close();
 });

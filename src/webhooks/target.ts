@@ -1,15 +1,7 @@
-import { lookup as systemLookup, type LookupAddress } from 'node:dns';
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { Agent, buildConnector, type Dispatcher } from 'undici';
-
-/** Resolves a name to all its addresses; passed in, so that tests can let a name change its mind. */
-export type Resolve = (hostname: string) => Promise<LookupAddress[]>;
-
-export const systemResolve: Resolve = (hostname) =>
-  new Promise((done, fail) => {
-    systemLookup(hostname, { all: true }, (error, addresses) => (error ? fail(error) : done(addresses)));
-  });
+import type { Resolve } from './resolve.ts';
 
 /** Thrown where an address must not be called. */
 export class BlockedAddress extends Error {}
@@ -18,7 +10,7 @@ export class BlockedAddress extends Error {}
 const BLOCKED = `
   0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
   192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
-  ::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16
+  ::/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16
   fc00::/7 fe80::/10 fec0::/10 ff00::/8`
   .trim()
   .split(/\s+/)
@@ -30,6 +22,12 @@ export function isBlocked(address: string): boolean {
   if (!ipaddr.isValid(plain)) return true;
   const own = ipaddr.process(plain);
   return BLOCKED.some(([network, bits]) => network.kind() === own.kind() && own.match(network, bits));
+}
+
+/** Why a production webhook may not be called this way, whatever its address; null if it may. */
+export function originFault({ protocol, port }: { protocol: string; port: string }): string | null {
+  if (protocol !== 'https:') return 'must be https';
+  return ['', '443', '8443'].includes(port) ? null : 'the port must be 443 or 8443';
 }
 
 const literalOf = (hostname: string): string | null => {
@@ -54,7 +52,7 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
     const options = {
       timeout: timeout_ms,
       lookup: (hostname: string, { all }: { all?: boolean }, done: (...answer: unknown[]) => void) => {
-        resolve(hostname).then(
+        resolve(hostname, allow_private).then(
           (found) => {
             const usable = allow_private ? found : found.filter(({ address }) => !isBlocked(address));
             const [first] = usable;
@@ -77,11 +75,13 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
       connect: (target, callback) => {
         // A literal address is connected to without a lookup.
         const literal = literalOf(target.hostname);
-        if (!allow_private && literal !== null && isBlocked(literal)) {
-          callback(new BlockedAddress(`${literal} is not a public address`), null);
-          return;
-        }
-        connect(target, callback);
+        const fault = allow_private
+          ? null
+          : // It may have been registered where more was allowed.
+            (originFault(target) ??
+            (literal !== null && isBlocked(literal) ? `${literal} is not a public address` : null));
+        if (fault === null) connect(target, callback);
+        else callback(new BlockedAddress(fault), null);
       },
     });
   };
@@ -94,7 +94,7 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
       const late = new Promise<never>((_resolve, reject) => {
         setTimeout(() => reject(new Error('no answer in time')), RESOLVE_MS).unref();
       });
-      const found = await Promise.race([resolve(hostname), late]).catch(() => []);
+      const found = await Promise.race([resolve(hostname, false), late]).catch(() => []);
       if (found.length === 0 || found.some(({ address }) => !isBlocked(address))) return null;
       return `${hostname} has no public address`;
     },

@@ -14,15 +14,18 @@ import { createHub } from './hub.ts';
 import { createMembership } from './membership.ts';
 import { addGauges } from './gauges.ts';
 import { comeDown } from './restore.ts';
+import type { Resolve } from './resolve.ts';
 import { removeOld } from './retention.ts';
 import { registrationRoutes } from './routes.ts';
-import { openNetwork, type Resolve } from './target.ts';
+import { openNetwork } from './target.ts';
 
 export interface WebhookConfig {
   allow_private: boolean;
   stop_after_hours: number;
   kept_days: number;
+  max_per_environment: number;
   max_streams: number;
+  max_streams_per_environment: number;
 }
 
 export interface WebhooksDeps {
@@ -70,6 +73,11 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     'Attempts to deliver, by what they brought',
     'result',
   );
+  const givenUp = deps.metrics.counter(
+    'coulomb_webhook_deliveries_given_up_total',
+    'Deliveries that nobody ended and that were given up, by the reason',
+    'reason',
+  );
   let last_seen = 0n;
   let last_asked = 0n;
   const courier = createCourier({
@@ -108,6 +116,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     vault: deps.vault,
     network,
     allow_private: config.allow_private,
+    max_per_environment: config.max_per_environment,
     changed,
     bodies,
     cursor_secret: deps.cursor_secret,
@@ -117,7 +126,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     routes: [
       ...registrationRoutes(route_deps),
       ...deliveryRoutes(route_deps),
-      ...eventRoutes({ db, hub, bodies, max_streams: config.max_streams }),
+      ...eventRoutes({ db, hub, bodies, config }),
     ],
     async start() {
       if (await comeDown(db))
@@ -143,9 +152,17 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
       await membership.stop();
       await network.close();
     },
-    sweep() {
+    async sweep() {
       const now_ms = clock.now();
-      return removeOld(db, timeText(now_ms - config.kept_days * 24 * HOUR_MS), timeText(now_ms));
+      const before = timeText(now_ms - config.kept_days * 24 * HOUR_MS);
+      const { given_up } = await removeOld(db, before, timeText(now_ms));
+      for (const { count, ...webhook } of given_up) {
+        givenUp('stopped', Number(count));
+        log.warn(
+          { ...webhook, count },
+          'deliveries given up: the webhook is stopped, and events are not kept for ever',
+        );
+      }
     },
   };
 }
