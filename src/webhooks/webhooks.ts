@@ -13,7 +13,6 @@ import { fanOut, MOST_EVENTS } from './fanout.ts';
 import { createHub } from './hub.ts';
 import { createMembership } from './membership.ts';
 import { addGauges } from './gauges.ts';
-import { comeDown } from './restore.ts';
 import { removeOld } from './retention.ts';
 import { registrationRoutes } from './routes.ts';
 import { openNetwork, type Resolve } from './target.ts';
@@ -120,8 +119,6 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
       ...eventRoutes({ db, hub, bodies, max_streams: config.max_streams }),
     ],
     async start() {
-      if (await comeDown(db))
-        log.warn('events were counted anew: the database was restored into another cluster');
       alarm.listen(CHANNELS.events, (last) => {
         if (last > last_seen) last_seen = last;
         hub.wake(last);
