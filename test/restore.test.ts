@@ -71,6 +71,15 @@ test('what is written after a restore and before the events are counted anew is 
   await my.call('DELETE', `${my.path}/${id}`);
 });
 
+test('a running server whose database was restored beneath it goes on delivering by itself', async () => {
+  const id = await my.register(receiver);
+  await server.db.transaction(countAhead);
+  await me.fund(1000);
+  const mine = () => receiver.received.filter(({ webhook_id }) => webhook_id === id);
+  await receiver.until(() => mine().length === 3, 'the events of after the restore');
+  await my.call('DELETE', `${my.path}/${id}`);
+});
+
 test('counting anew takes as long as it takes: the time of a statement does not end it', async () => {
   const { organization_id, environment_id, wallet_id } = server.credentials;
   const blocker = await server.db.connect();

@@ -57,6 +57,8 @@ export interface Hub {
   count(): number;
   /** Something was committed, up to this event. */
   wake(last: bigint): void;
+  /** Events were counted anew: streams end, and their clients are told so when they resume. */
+  startOver(): void;
   start(): void;
   stop(): Promise<void>;
 }
@@ -117,18 +119,20 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       const place = await placeNow(db);
       tail = { from: place, to: place, recent: [] };
     }
+    const mine = tail;
     let seen = 0n;
     for (;;) {
-      const page = await readEvents(db, tail.to, null, TAIL);
+      const page = await readEvents(db, mine.to, null, TAIL);
+      if (tail !== mine) return null;
       for (const event of page.events) {
         if (event.seq > seen) seen = event.seq;
         tellLive(event);
       }
       // In this same turn of the event loop, so that no stream joins in between.
-      tail.recent.push(...page.events);
-      tail.to = page.next;
-      const past = tail.recent.splice(0, Math.max(0, tail.recent.length - MAX_RECENT));
-      tail.from = past.at(-1) ?? tail.from;
+      mine.recent.push(...page.events);
+      mine.to = page.next;
+      const past = mine.recent.splice(0, Math.max(0, mine.recent.length - MAX_RECENT));
+      mine.from = past.at(-1) ?? mine.from;
       if (!page.has_more) return seen;
     }
   }
@@ -221,6 +225,10 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     },
     count: () => all().length,
     wake: follower.wake,
+    startOver() {
+      for (const stream of all()) close(stream);
+      tail = null;
+    },
     start() {
       follower.start();
       heart = setInterval(() => {

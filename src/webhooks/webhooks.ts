@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { createFollower, type Alarm } from '../core/alarm.ts';
 import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
+import { isAfter, type EventPlace } from '../core/events.ts';
 import type { Route } from '../core/http.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Vault } from '../core/vault.ts';
@@ -13,6 +14,7 @@ import { fanOut, MOST_EVENTS } from './fanout.ts';
 import { createHub } from './hub.ts';
 import { createMembership } from './membership.ts';
 import { addGauges } from './gauges.ts';
+import { comeDown, COUNTED_ANEW } from './restore.ts';
 import { removeOld } from './retention.ts';
 import { registrationRoutes } from './routes.ts';
 import { openNetwork, type Resolve } from './target.ts';
@@ -99,7 +101,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     return new Set(rows.map(({ id }) => id));
   };
   const hub = createHub({ db, log, bodies, withdrawn });
-  const fan = createFan(deps, courier, membership);
+  const fan = createFan(deps, courier, membership, hub.startOver);
   const changed = (): void => alarm.ring(CHANNELS.webhooks);
   const route_deps = {
     db,
@@ -152,10 +154,12 @@ function createFan(
   { db, clock, log, alarm }: WebhooksDeps,
   courier: ReturnType<typeof createCourier>,
   membership: ReturnType<typeof createMembership>,
+  /** The order of events was counted anew. */
+  startOver: () => void,
 ) {
   let unwanted_until = 0;
   let at_once = MOST_EVENTS;
-  let passed: { horizon: bigint; seq: bigint } | null = null;
+  let passed: EventPlace | null = null;
 
   /** Fewer events at once where so many registrations want them that the time of a statement was not enough. */
   async function pass(): ReturnType<typeof fanOut> {
@@ -176,6 +180,11 @@ function createFan(
       const out = await pass();
       // Another server holds the place and tells when it is done.
       if (!out) return null;
+      if (out.beyond && (await comeDown(db))) {
+        log.warn(COUNTED_ANEW);
+        continue;
+      }
+      if (passed && isAfter(passed, out.from)) startOver();
       if (passed && (passed.horizon !== out.from.horizon || passed.seq !== out.from.seq)) courier.missed();
       passed = out.to;
       if (!out.wanted) {
