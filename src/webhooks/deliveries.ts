@@ -139,6 +139,23 @@ export async function recordAttempts(sql: Sql, attempts: readonly Attempted[]): 
   );
 }
 
+const EVENT_GONE: ErrorInfo = {
+  type: 'delivery_failed',
+  code: 'unexpected_error',
+  detail: 'its event is not kept any more',
+};
+
+/** Ends a delivery of an event that is not there, unless it is of another one by now. */
+export const endWithoutEvent = (sql: Sql, delivery: Delivery, at: string): Promise<unknown> =>
+  sql.query(
+    `UPDATE webhook_deliveries d SET status = 'failed', error_info = $5, updated_at = $6
+     WHERE ${ITS} AND d.id = $4 AND d.status = 'attempting' AND d.payload IS NULL AND NOT EXISTS (
+       SELECT 1 FROM events e WHERE e.organization_id = d.organization_id AND e.environment_id = d.environment_id
+         AND e.horizon = d.horizon AND e.seq = d.seq)`,
+    [...refValues({ ...delivery, id: delivery.webhook_id }), delivery.id, EVENT_GONE, at],
+    'end delivery without event',
+  );
+
 export interface DeliveryQuery {
   statuses?: string[];
   sort_key?: 'created_at' | 'updated_at';

@@ -5,7 +5,7 @@ import type { Database } from '../core/db.ts';
 import { readEventsAt, type EventPlace, type StoredEvent } from '../core/events.ts';
 import { headersOf, post, type Outcome } from './attempt.ts';
 import type { Bodies } from './body.ts';
-import { recordAttempts, type Attempted, type Delivery } from './deliveries.ts';
+import { endWithoutEvent, recordAttempts, type Attempted, type Delivery } from './deliveries.ts';
 import type { Job, Line, Receiver } from './line.ts';
 import type { Membership } from './membership.ts';
 import { nextAttempt } from './states.ts';
@@ -74,6 +74,16 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
       }
       try {
         const event = job.event ?? (delivery.payload === null ? await events(delivery) : null);
+        if (event === null && delivery.payload === null) {
+          log.error(
+            { delivery_id: delivery.id, webhook_id: delivery.webhook_id },
+            'delivery failed: its event is gone',
+          );
+          await endWithoutEvent(db, delivery, time());
+          line.forget(delivery.id);
+          line.complete = false;
+          continue;
+        }
         await attempt(line, delivery, deps.bodies.of(delivery, event));
       } catch (error) {
         log.warn({ err: error, delivery_id: delivery.id }, 'delivery not attempted, will be tried again');
@@ -166,9 +176,9 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
 }
 
 /** Reads events of deliveries whose turn has come, many at once. */
-function createEventLane(db: Database): (delivery: Delivery) => Promise<StoredEvent> {
+function createEventLane(db: Database): (delivery: Delivery) => Promise<StoredEvent | null> {
   const placeKey = ({ horizon, seq }: EventPlace): string => `${horizon}/${seq}`;
-  const lane = createLane<Delivery, StoredEvent>({
+  const lane = createLane<Delivery, StoredEvent | null>({
     ...EVENTS,
     run: async (deliveries) => {
       const places = new Map(
@@ -183,9 +193,7 @@ function createEventLane(db: Database): (delivery: Delivery) => Promise<StoredEv
       );
       return deliveries.map(({ horizon, seq }) => {
         const event = found.get(placeKey({ horizon: horizon ?? 0n, seq: seq ?? 0n }));
-        return event
-          ? { ok: true, value: event }
-          : { ok: false, error: new Error(`event ${horizon}/${seq} is missing`) };
+        return { ok: true, value: event ?? null };
       });
     },
   });
