@@ -51,6 +51,7 @@ function receiverOf(deps: CourierDeps, webhook: ActiveWebhook): Receiver {
     previous_secret: handing_over ? deps.vault.open(webhook.previous_secret ?? '', owner) : null,
     allow_private: deps.allow_private && webhook.environment_kind === 'staging',
     failing_since: webhook.failing_since,
+    failing_at: webhook.failing_at,
   };
 }
 

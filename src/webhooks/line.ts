@@ -14,6 +14,7 @@ export interface Receiver {
   previous_secret: string | null;
   allow_private: boolean;
   failing_since: string | null;
+  failing_at: string | null;
 }
 
 /** Requests under way to one registration from one process; few while it only fails. */

@@ -6,6 +6,7 @@ import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
+import { beginRounds } from './deliveries.ts';
 import { checkName, checkUrl, EVENTS, flattened, type Subscription } from './rules.ts';
 import {
   changeWebhook,
@@ -91,7 +92,9 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
     deps.allow_private && caller.environment_kind === 'staging';
 
   async function change(caller: Caller, webhook_id: string, what: WebhookChange): Promise<void> {
-    if (!(await changeWebhook(db, refOf(caller, webhook_id), what, time()))) throw unknownWebhook(webhook_id);
+    const ref = refOf(caller, webhook_id);
+    if (what.status === 'active') await beginRounds(db, ref, time());
+    if (!(await changeWebhook(db, ref, what, time()))) throw unknownWebhook(webhook_id);
     changed();
   }
 

@@ -9,7 +9,7 @@ import { endWithoutEvent, recordAttempts, type Attempted, type Delivery } from '
 import type { Job, Line, Receiver } from './line.ts';
 import type { Membership } from './membership.ts';
 import { nextAttempt } from './states.ts';
-import { noteFailing, refOfKey, stopFailing } from './store.ts';
+import { noteArrival, noteFailure, refOfKey, stopFailing } from './store.ts';
 import type { Network } from './target.ts';
 
 export interface SenderDeps {
@@ -38,6 +38,8 @@ export interface Sender {
 const RECORDS = { max_batch: 500, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 1 };
 /** Requests at once to each registration while payments need the processor. */
 const AT_ONCE_BESIDE_PAYMENTS = 1;
+/** While a registration only fails, that is noted this often. */
+const NOTE_AGAIN_MS = 60_000;
 const BUSY = 8;
 const GATHER_MS = 8;
 const EVENTS = { max_batch: 100, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 2 };
@@ -118,7 +120,8 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
     const next_ms = outcome.error
       ? nextAttempt({
           attempts: delivery.round_attempts + 1,
-          round_started_ms: Date.parse(delivery.round_started_at),
+          // A round begins with its first attempt, however long it waited for it.
+          round_started_ms: delivery.round_attempts === 0 ? now_ms : Date.parse(delivery.round_started_at),
           now_ms,
           random: Math.random(),
           asked_ms: outcome.asked_ms,
@@ -149,15 +152,23 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
   }
 
   async function noteHealth(line: Line, arrived: boolean): Promise<void> {
-    const { failing_since } = line.receiver;
+    const { failing_since, failing_at } = line.receiver;
     if (arrived && failing_since === null) return;
     const ref = refOfKey(line.key);
-    if (arrived || failing_since === null) {
-      line.receiver = { ...line.receiver, failing_since: arrived ? null : time() };
-      await noteFailing(db, ref, line.receiver.failing_since);
-    } else if (clock.now() - Date.parse(failing_since) > deps.stop_after_ms) {
-      if (!(await stopFailing(db, ref, failing_since, time()))) return;
-      log.warn({ webhook_id: ref.id, ...ref, failing_since }, 'webhook stopped: only failures for too long');
+    if (arrived) {
+      line.receiver = { ...line.receiver, failing_since: null, failing_at: null };
+      return void (await noteArrival(db, ref));
+    }
+    if (failing_since === null || clock.now() - Date.parse(failing_at ?? failing_since) > NOTE_AGAIN_MS) {
+      line.receiver = { ...line.receiver, ...(await noteFailure(db, ref, time())) };
+    }
+    const since = line.receiver.failing_since;
+    if (since !== null && clock.now() - Date.parse(since) > deps.stop_after_ms) {
+      if (!(await stopFailing(db, ref, since, time()))) return;
+      log.warn(
+        { webhook_id: ref.id, ...ref, failing_since: since },
+        'webhook stopped: only failures for too long',
+      );
       line.drop();
       look(line);
     }
