@@ -90,3 +90,23 @@ test('the time in which a registration was stopped takes no attempt from its del
   }
   await my.call('DELETE', `${my.path}/${id}`);
 });
+
+test('what the database does not record is not sent again and again: the pauses grow, and it goes on by itself', async () => {
+  ahead_ms = 0;
+  const id = await my.register(receiver, EVENTS);
+  await server.db.query(`CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$`);
+  await server.db.query(
+    `CREATE TRIGGER disk_full BEFORE UPDATE OF attempt_count ON webhook_deliveries EXECUTE FUNCTION disk_full()`,
+  );
+  const delivery = await sendTest(id);
+  const sent = () =>
+    receiver.requests.filter(({ headers }) => headers['x-voltage-delivery-id'] === delivery).length;
+  await receiver.until(() => sent() > 1, 'it is sent again');
+  await pause(3000);
+  const times = sent();
+  await server.db.query('DROP TRIGGER disk_full ON webhook_deliveries');
+  assert.ok(times <= 8, `${times} times`);
+  await my.until(id, delivery, ({ status }) => status === 'succeeded');
+  await my.call('DELETE', `${my.path}/${id}`);
+});

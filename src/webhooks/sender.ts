@@ -40,6 +40,9 @@ const RECORDS = { max_batch: 500, max_queue: Number.MAX_SAFE_INTEGER, concurrenc
 const AT_ONCE_BESIDE_PAYMENTS = 1;
 /** While a registration only fails, that is noted this often. */
 const NOTE_AGAIN_MS = 60_000;
+/** After an attempt that the database did not record. */
+const RECORD_PAUSE_MS = 250;
+const MAX_RECORD_PAUSE_MS = 30_000;
 const BUSY = 8;
 const GATHER_MS = 8;
 const EVENTS = { max_batch: 100, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 2 };
@@ -50,6 +53,9 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
   const time = createTimestamps(clock);
   let stopped = false;
   let at_once: number | undefined;
+  /** Records that the database refused in a row, and until when nothing is sent because of that. */
+  let refused = 0;
+  let resume_at = 0;
   const records = createLane<Attempted, void>({
     ...RECORDS,
     run: async (attempts) => {
@@ -61,17 +67,32 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
   });
   const events = createEventLane(db);
 
+  const waits = (): boolean => performance.now() < resume_at;
+
+  /** An attempt that was made could not be recorded: those to come wait, longer each time. */
+  function notRecorded(line: Line): void {
+    if (!waits()) {
+      resume_at = performance.now() + Math.min(RECORD_PAUSE_MS * 2 ** refused, MAX_RECORD_PAUSE_MS);
+      refused += 1;
+    }
+    line.complete = false;
+    setTimeout(() => pump(line), resume_at - performance.now()).unref();
+  }
+
   function pump(line: Line): void {
-    if (stopped) return;
-    for (let job = line.take(at_once); job; job = line.take(at_once)) void send(line, job);
+    if (stopped || waits()) return;
+    // What cannot be recorded would be sent again and again: one shows whether it can be.
+    const most = refused > 0 ? 1 : at_once;
+    for (let job = line.take(most); job; job = line.take(most)) void send(line, job);
     if (line.wants_more) look(line);
   }
 
   async function send(line: Line, first: Job): Promise<void> {
     for (let job: Job | null = first; job; job = line.over(job)) {
       const { delivery } = job;
-      if (stopped || !membership.owns(delivery.shard)) {
+      if (stopped || waits() || !membership.owns(delivery.shard)) {
         line.forget(delivery.id);
+        line.complete = false;
         continue;
       }
       try {
@@ -141,11 +162,12 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
         status_code: outcome.status_code,
         updated_at: time(),
       });
+      refused = 0;
       if (next_ms !== null) line.due_ms = Math.min(line.due_ms, next_ms);
       await noteHealth(line, outcome.error === null);
     } catch (error) {
       log.warn({ err: error, delivery_id: delivery.id }, 'attempt not recorded, it will be repeated');
-      line.complete = false;
+      notRecorded(line);
     }
     line.forget(delivery.id);
     pump(line);
