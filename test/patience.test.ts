@@ -110,3 +110,31 @@ test('what the database does not record is not sent again and again: the pauses 
   await my.until(id, delivery, ({ status }) => status === 'succeeded');
   await my.call('DELETE', `${my.path}/${id}`);
 });
+
+test('a delivery that is abandoned while it waits behind others is not sent any more', async () => {
+  const id = await my.register(receiver, EVENTS);
+  const held: (() => void)[] = [];
+  let holding = true;
+  receiver.behave = (_request, response) => {
+    const answer = () => void response.writeHead(200).end();
+    if (holding) held.push(answer);
+    else answer();
+    return true;
+  };
+  const deliveries: string[] = [];
+  for (let index = 0; index < 40; index += 1) deliveries.push(await sendTest(id));
+  await receiver.until(() => held.length === 32, 'as many as are sent at once');
+  const asked = () => receiver.requests.map(({ headers }) => String(headers['x-voltage-delivery-id']));
+  const waiting = deliveries.filter((delivery) => !asked().includes(delivery));
+  const [abandoned = '', ...others] = waiting;
+  await pause(500);
+  await my.call('POST', `${my.path}/${id}/deliveries/${abandoned}/abandon`);
+  await pause(500);
+  holding = false;
+  for (const answer of held) answer();
+  for (const delivery of others) await my.until(id, delivery, ({ status }) => status === 'succeeded');
+  receiver.behave = null;
+  assert.ok(!asked().includes(abandoned));
+  assert.equal((await my.delivery(id, abandoned)).attempt_count, 0);
+  await my.call('DELETE', `${my.path}/${id}`);
+});

@@ -55,6 +55,18 @@ function receiverOf(deps: CourierDeps, webhook: ActiveWebhook): Receiver {
   };
 }
 
+/** Payments come first: a delivery may be late, a payment must not be. */
+function createGiveWay(written: () => number, giveWay: (to_payments: boolean) => void): () => void {
+  let used = performance.eventLoopUtilization();
+  return () => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, used);
+    used = now;
+    const events = written();
+    giveWay(utilization > FULL && events > MANY);
+  };
+}
+
 export function createCourier(deps: CourierDeps): Courier {
   const { db, clock, log, membership } = deps;
   const lines = new Map<string, Line>();
@@ -69,6 +81,8 @@ export function createCourier(deps: CourierDeps): Courier {
   let full_at = 0;
 
   const sender = createSender(deps, (line) => wanted.add(line.key));
+
+  const giveWay = createGiveWay(deps.written, sender.giveWay);
 
   async function pass(): Promise<void> {
     const mine = { all, keys: wanted };
@@ -92,7 +106,8 @@ export function createCourier(deps: CourierDeps): Courier {
           if (line.idle) lines.delete(key);
         }
       }
-      await refill([...keys].flatMap((key) => lines.get(key) ?? []));
+      const looked = [...keys].flatMap((key) => lines.get(key) ?? []);
+      await refill(looked, mine.all);
       if (mine.all) ready = true;
     } catch (error) {
       all ||= mine.all;
@@ -103,10 +118,11 @@ export function createCourier(deps: CourierDeps): Courier {
     }
   }
 
-  async function refill(looked: readonly Line[]): Promise<void> {
+  /** Also those that have enough, when `full`: what waits in them may have been abandoned. */
+  async function refill(looked: readonly Line[], full: boolean): Promise<void> {
     const now_ms = clock.now();
     const asked = looked
-      .filter((line) => line.waiting < MAX_HELD)
+      .filter((line) => full || line.waiting < MAX_HELD)
       .map((line) => {
         line.ended.clear();
         return { line, limit: line.held + MAX_HELD };
@@ -121,6 +137,7 @@ export function createCourier(deps: CourierDeps): Courier {
     const next_due = new Map(next.map((row) => [webhookKey(row), Date.parse(row.run_at)]));
     for (const { line, limit } of asked) {
       const due = found.get(line.key) ?? [];
+      line.keepOpen(due, limit);
       // `every` stops at the first that finds no room: what is added stays in order.
       const fitted = due.every((delivery) => line.add({ delivery, event: null }));
       line.complete = fitted && due.length < limit && !wanted.has(line.key) && !all;
@@ -141,17 +158,6 @@ export function createCourier(deps: CourierDeps): Courier {
         // Passes share the processor with sending: what was asked for meanwhile is gathered a moment.
         setTimeout(run, 5);
       });
-  }
-
-  let used = performance.eventLoopUtilization();
-
-  /** Payments come first: a delivery may be late, a payment must not be. */
-  function giveWay(): void {
-    const now = performance.eventLoopUtilization();
-    const { utilization } = performance.eventLoopUtilization(now, used);
-    used = now;
-    const written = deps.written();
-    sender.giveWay(utilization > FULL && written > MANY);
   }
 
   function tick(): void {

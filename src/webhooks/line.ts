@@ -118,6 +118,13 @@ export class Line {
     this.ended.add(id);
   }
 
+  /** Drops what waits and is not among the first `limit` that are open: abandoned meanwhile, or another server's by now. */
+  keepOpen(open: readonly Delivery[], limit: number): void {
+    const ids = new Set(open.map(({ id }) => id));
+    const last = open.length < limit ? null : open.at(-1);
+    this.drop(({ id, run_at }) => !ids.has(id) && (!last || run_at < last.run_at));
+  }
+
   /** Drops what waits: the registration was stopped, or another server sends it now. */
   drop(which: (delivery: Delivery) => boolean = () => true): void {
     const kept: Job[] = [];
