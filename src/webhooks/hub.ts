@@ -71,7 +71,8 @@ const MAX_UNREAD_BYTES = 1_048_576;
 /** How long a client may leave it unread before it is closed; it resumes where it stopped. */
 const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
-const HEARTBEAT = ': still here\n\n';
+/** A place without an event: a client resumes from there, and hears nothing of it. */
+const heartbeat = (place: EventPlace): string => `: still here\nid: ${placeId(place)}\n\n`;
 /** Streams that read from the database at once; others wait for their turn. */
 const READING = 8;
 
@@ -208,7 +209,11 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
 
   async function beat(): Promise<void> {
     const open = all();
-    for (const { socket } of open) if (!socket.writableNeedDrain) socket.write(HEARTBEAT);
+    for (const stream of open) {
+      // Told by the tail, it has heard all that the tail has read, however little of that passed its filter.
+      if (stream.live && tail && isAfter(tail.to, stream.after)) stream.after = tail.to;
+      if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream.after));
+    }
     const gone = await withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
     for (const stream of open) if (gone.has(stream.key_id)) close(stream);
   }
@@ -220,6 +225,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       const key = scopeKey(given.scope);
       streams.set(key, (streams.get(key) ?? new Set()).add(stream));
       given.socket.on('close', () => close(stream)).on('error', () => close(stream));
+      given.socket.write(heartbeat(given.after));
       follower.wake(0n);
       startCatchUp(stream);
     },
