@@ -138,3 +138,21 @@ test('a delivery that is abandoned while it waits behind others is not sent any 
   assert.equal((await my.delivery(id, abandoned)).attempt_count, 0);
   await my.call('DELETE', `${my.path}/${id}`);
 });
+
+test('a registration whose secret cannot be opened stops no other', async () => {
+  ahead_ms = 0;
+  const broken = await my.register(receiver, EVENTS);
+  const good = await my.register(receiver, EVENTS);
+  await my.call('POST', `${my.path}/${broken}/stop`);
+  await server.db.query(`UPDATE webhooks SET secret = 'not sealed' WHERE id = $1`, [broken]);
+  await my.call('POST', `${my.path}/${broken}/start`);
+  const unsent = await sendTest(broken);
+  await my.until(good, await sendTest(good), ({ status }) => status === 'succeeded');
+  const shown = await my.delivery(broken, unsent);
+  assert.deepEqual([shown.status, shown.attempt_count], ['attempting', 0]);
+  const { shared_secret } = (await my.call('POST', `${my.path}/${broken}/keys`)) as { shared_secret: string };
+  await server.db.query('UPDATE webhooks SET previous_secret = NULL WHERE id = $1', [broken]);
+  receiver.secrets.set(broken, [shared_secret]);
+  await my.until(broken, unsent, ({ status }) => status === 'succeeded');
+  for (const id of [broken, good]) await my.call('DELETE', `${my.path}/${id}`);
+});

@@ -55,6 +55,22 @@ function receiverOf(deps: CourierDeps, webhook: ActiveWebhook): Receiver {
   };
 }
 
+/** Null where a secret does not open: that registration waits, and no other waits for it. Said once. */
+function openReceiver(deps: CourierDeps, webhook: ActiveWebhook, sealed: Set<string>): Receiver | null {
+  const key = webhookKey(webhook);
+  try {
+    const receiver = receiverOf(deps, webhook);
+    sealed.delete(key);
+    return receiver;
+  } catch (error) {
+    if (!sealed.has(key)) {
+      deps.log.error({ err: error, webhook_id: webhook.id }, 'webhook not called: its secret does not open');
+    }
+    sealed.add(key);
+    return null;
+  }
+}
+
 /** Payments come first: a delivery may be late, a payment must not be. */
 function createGiveWay(written: () => number, giveWay: (to_payments: boolean) => void): () => void {
   let used = performance.eventLoopUtilization();
@@ -70,6 +86,8 @@ function createGiveWay(written: () => number, giveWay: (to_payments: boolean) =>
 export function createCourier(deps: CourierDeps): Courier {
   const { db, clock, log, membership } = deps;
   const lines = new Map<string, Line>();
+  /** Registrations whose secrets do not open. */
+  const sealed = new Set<string>();
   /** Registrations to look at in the next pass; all of them when `all`. */
   let wanted = new Set<string>();
   let all = true;
@@ -96,8 +114,10 @@ export function createCourier(deps: CourierDeps): Courier {
       for (const webhook of active) {
         const key = webhookKey(webhook);
         const line = lines.get(key);
-        if (line) line.receiver = receiverOf(deps, webhook);
-        else lines.set(key, new Line(key, receiverOf(deps, webhook)));
+        const receiver = openReceiver(deps, webhook, sealed);
+        if (!receiver) keys.delete(key);
+        else if (line) line.receiver = receiver;
+        else lines.set(key, new Line(key, receiver));
       }
       for (const [key, line] of lines) {
         if ((mine.all || mine.keys.has(key)) && !keys.has(key)) {
