@@ -33,6 +33,7 @@ import { sweepQuotes } from './quotes/store.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 import { createResolve, type Resolve } from './webhooks/resolve.ts';
+import { comeDown, COUNTED_ANEW } from './webhooks/restore.ts';
 import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
@@ -91,6 +92,8 @@ export async function startServer(
       throw error;
     },
   );
+  // Before anything is written: what happens from here on is told like everything else.
+  if (await comeDown(db)) log.warn(COUNTED_ANEW);
   // Counts that there are payments of already: after an upgrade, or a restore.
   await foldCounts(db, COUNTING_MS);
   const metrics = createMetrics();

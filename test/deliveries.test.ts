@@ -206,27 +206,6 @@ test('threat 14: a registration that hangs or fails delays no other, and its pay
   hanging.close();
 });
 
-test('a registration of which only failures come for too long is stopped, and says so', async () => {
-  const id = await my.register(receiver, [{ test: 'created' }], 'http://127.0.0.1:9/');
-  const first = await sendTest(id);
-  await my.until(id, first, ({ attempt_count }) => attempt_count > 0);
-  ahead_ms = 73 * HOUR_MS;
-  await sendTest(id);
-  const give_up_at = Date.now() + 20_000;
-  while ((await my.get(id))['status'] !== 'stopped') {
-    assert.ok(Date.now() < give_up_at, 'it is stopped');
-    await new Promise((done) => setTimeout(done, 50));
-  }
-  assert.notEqual((await my.get(id))['stopped_at'], null);
-  const metrics = await (await fetch(server.base_url.replace('/v1', '/metrics'))).text();
-  assert.match(metrics, /^coulomb_webhooks\{status="stopped"\} [1-9]/m);
-  ahead_ms = 0;
-  await my.call('PATCH', `${my.path}/${id}`, { url: receiver.url, events: [{ test: 'created' }] });
-  await my.call('POST', `${my.path}/${id}/start`);
-  assert.equal((await my.get(id))['stopped_at'], null);
-  await my.call('DELETE', `${my.path}/${id}`);
-});
-
 test('redirects are not followed', async () => {
   let followed = 0;
   const elsewhere = createServer((_request, response) => {

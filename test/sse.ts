@@ -10,6 +10,8 @@ export interface EventStream {
   status: number;
   headers: IncomingMessage['headers'];
   frames: Frame[];
+  /** The last id of any block, also of one that tells nothing: where a client resumes. */
+  last_id: string;
   /** Comments: heartbeats. */
   comments: number;
   ended: boolean;
@@ -36,6 +38,7 @@ export function openStream(url: string, headers: Record<string, string>): Promis
           status: answer.statusCode ?? 0,
           headers: answer.headers,
           frames: [],
+          last_id: '',
           comments: 0,
           ended: false,
           text: '',
@@ -73,6 +76,7 @@ function read(stream: EventStream, block: string): void {
     if (line.startsWith(':')) stream.comments += 1;
     else fields.set(line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2));
   }
+  stream.last_id = fields.get('id') ?? stream.last_id;
   const data = fields.get('data');
   if (data === undefined) return;
   stream.frames.push({

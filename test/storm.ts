@@ -185,8 +185,9 @@ export async function storm(
     const more = () => makePayments([clientOf(0), clientOf(1)], base, tenant.wallet_id, count);
     const payments = await more();
     // A server that has just come takes its share after some seconds: go on until both send.
-    for (let round = 1; !killing_them && round < MOST_ROUNDS; round += 1) {
-      if ((await Promise.all(servers.map(attemptsOf))).every((attempts) => attempts > 0)) break;
+    for (let round = 1; round < MOST_ROUNDS; round += 1) {
+      if (killing_them || (await Promise.all(servers.map(attemptsOf))).every((attempts) => attempts > 0))
+        break;
       payments.push(...(await more()));
     }
     // All are up again. What waits for its next attempt is begun again, as an operator would.

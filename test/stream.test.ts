@@ -93,6 +93,25 @@ test('a stream resumes where it stopped, by header or by parameter, and misses a
   assert.deepEqual(names(from_middle, first), ALL.slice(1));
 });
 
+test('a stream that heard nothing yet has a place to resume from, which moves on while it stays quiet', async () => {
+  const stream = await follow('?types[]=send');
+  await stream.until(() => stream.last_id !== '', 'a place');
+  const first_place = stream.last_id;
+  const other = await told();
+  const heard = stream.comments;
+  await stream.until(() => stream.comments > heard && stream.last_id !== first_place, 'a later place');
+  const quiet_place = stream.last_id;
+  assert.deepEqual(stream.frames, []);
+  stream.close();
+  const missed = await paid();
+  const early = await follow('', { 'last-event-id': first_place });
+  await early.until(() => names(early, missed).length === 3, 'what came after it was opened');
+  assert.deepEqual(names(early, other), ALL);
+  const late = await follow('', { 'last-event-id': quiet_place });
+  await late.until(() => names(late, missed).length === 3, 'what came after it was quiet');
+  assert.deepEqual(names(late, other), []);
+});
+
 test('streams filter by wallet, payment and type', async () => {
   const other_wallet = await me.newWallet();
   const by_type = await follow('?types[]=receive.completed&types[]=send');

@@ -79,10 +79,12 @@ export function openDatabase(options: DatabaseOptions): Database {
   // Every statement of the server finds its rows by an index. The planner must not learn that from statistics
   // that a young table does not have yet: a hash join planned on an empty table stays cached while it grows.
   const planner = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off';
+  // Both ends notice within half a minute that the other is gone: what it held, a lock among it, is free again.
+  const alive = '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3';
   const session = {
     connectionString: options.url,
     connectionTimeoutMillis: options.connect_timeout_ms,
-    options: `-c TimeZone=UTC -c statement_timeout=${options.statement_timeout_ms} -c idle_in_transaction_session_timeout=${options.idle_in_transaction_timeout_ms} ${planner}`,
+    options: `-c TimeZone=UTC -c statement_timeout=${options.statement_timeout_ms} -c idle_in_transaction_session_timeout=${options.idle_in_transaction_timeout_ms} ${planner} ${alive}`,
     application_name: 'coulomb',
     keepAlive: true,
     // Queries that are issued together go out together and run in that order: a batch waits for a few round

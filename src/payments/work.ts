@@ -102,7 +102,7 @@ export class Work {
   readonly #outputs_gone = new Set<SeenOutput>();
   readonly #chain_sends: object[] = [];
   readonly #raised: object[] = [];
-  readonly #events: { payment: Payment; event: string }[] = [];
+  readonly #events: { payment: Payment; event: string; at: string }[] = [];
   /** The highest number of an event that was written; 0 when there was none. */
   last_event = 0n;
 
@@ -270,7 +270,8 @@ export class Work {
 
   /** Tells webhooks and streams, with the payment as this work leaves it. A check is no payment: nobody hears of it. */
   tell(payment: Payment, event: string): void {
-    if (!payment.check_only) this.#events.push({ payment, event });
+    // Not the payment's own time: that is of the last step of its history, which may be long ago.
+    if (!payment.check_only) this.#events.push({ payment, event, at: this.time() });
   }
 
   /** Adds a history event and touches the payment. */
@@ -360,7 +361,7 @@ export class Work {
   }
 
   async #flushEvents(sql: Sql): Promise<void> {
-    const rows = this.#events.map(({ payment, event }) => ({
+    const rows = this.#events.map(({ payment, event, at }) => ({
       organization_id: payment.organization_id,
       environment_id: payment.environment_id,
       payment_id: payment.id,
@@ -368,7 +369,7 @@ export class Work {
       type: payment.direction,
       event,
       payment,
-      at: payment.updated_at,
+      at,
     }));
     this.last_event = await insertEvents(sql, rows);
   }

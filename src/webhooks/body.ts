@@ -11,6 +11,9 @@ export interface Bodies {
   of(delivery: Pick<Delivery, 'payload'>, event: StoredEvent | null): { event: string; body: string };
 }
 
+/** What is shown of a delivery whose event was removed; it is never sent. */
+const GONE = '{"type":"test","detail":{"event":"created","data":"the event is not kept any more"}}';
+
 export function createBodies(show: ShowPayment): Bodies {
   const rendered = new WeakMap<StoredEvent, string>();
   const ofEvent = (event: StoredEvent): string => {
@@ -24,8 +27,9 @@ export function createBodies(show: ShowPayment): Bodies {
     ofEvent,
     of({ payload }, event) {
       if (event) return { event: event.event, body: ofEvent(event) };
-      const { detail } = JSON.parse(payload ?? '{}') as { detail?: { event?: string } };
-      return { event: detail?.event ?? '', body: payload ?? '' };
+      const body = payload ?? GONE;
+      const { detail } = JSON.parse(body) as { detail?: { event?: string } };
+      return { event: detail?.event ?? '', body };
     },
   };
 }

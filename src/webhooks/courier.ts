@@ -51,12 +51,43 @@ function receiverOf(deps: CourierDeps, webhook: ActiveWebhook): Receiver {
     previous_secret: handing_over ? deps.vault.open(webhook.previous_secret ?? '', owner) : null,
     allow_private: deps.allow_private && webhook.environment_kind === 'staging',
     failing_since: webhook.failing_since,
+    failing_at: webhook.failing_at,
+  };
+}
+
+/** Null where a secret does not open: that registration waits, and no other waits for it. Said once. */
+function openReceiver(deps: CourierDeps, webhook: ActiveWebhook, sealed: Set<string>): Receiver | null {
+  const key = webhookKey(webhook);
+  try {
+    const receiver = receiverOf(deps, webhook);
+    sealed.delete(key);
+    return receiver;
+  } catch (error) {
+    if (!sealed.has(key)) {
+      deps.log.error({ err: error, webhook_id: webhook.id }, 'webhook not called: its secret does not open');
+    }
+    sealed.add(key);
+    return null;
+  }
+}
+
+/** Payments come first: a delivery may be late, a payment must not be. */
+function createGiveWay(written: () => number, giveWay: (to_payments: boolean) => void): () => void {
+  let used = performance.eventLoopUtilization();
+  return () => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, used);
+    used = now;
+    const events = written();
+    giveWay(utilization > FULL && events > MANY);
   };
 }
 
 export function createCourier(deps: CourierDeps): Courier {
   const { db, clock, log, membership } = deps;
   const lines = new Map<string, Line>();
+  /** Registrations whose secrets do not open. */
+  const sealed = new Set<string>();
   /** Registrations to look at in the next pass; all of them when `all`. */
   let wanted = new Set<string>();
   let all = true;
@@ -68,6 +99,8 @@ export function createCourier(deps: CourierDeps): Courier {
   let full_at = 0;
 
   const sender = createSender(deps, (line) => wanted.add(line.key));
+
+  const giveWay = createGiveWay(deps.written, sender.giveWay);
 
   async function pass(): Promise<void> {
     const mine = { all, keys: wanted };
@@ -81,8 +114,10 @@ export function createCourier(deps: CourierDeps): Courier {
       for (const webhook of active) {
         const key = webhookKey(webhook);
         const line = lines.get(key);
-        if (line) line.receiver = receiverOf(deps, webhook);
-        else lines.set(key, new Line(key, receiverOf(deps, webhook)));
+        const receiver = openReceiver(deps, webhook, sealed);
+        if (!receiver) keys.delete(key);
+        else if (line) line.receiver = receiver;
+        else lines.set(key, new Line(key, receiver));
       }
       for (const [key, line] of lines) {
         if ((mine.all || mine.keys.has(key)) && !keys.has(key)) {
@@ -91,7 +126,8 @@ export function createCourier(deps: CourierDeps): Courier {
           if (line.idle) lines.delete(key);
         }
       }
-      await refill([...keys].flatMap((key) => lines.get(key) ?? []));
+      const looked = [...keys].flatMap((key) => lines.get(key) ?? []);
+      await refill(looked, mine.all);
       if (mine.all) ready = true;
     } catch (error) {
       all ||= mine.all;
@@ -102,10 +138,11 @@ export function createCourier(deps: CourierDeps): Courier {
     }
   }
 
-  async function refill(looked: readonly Line[]): Promise<void> {
+  /** Also those that have enough, when `full`: what waits in them may have been abandoned. */
+  async function refill(looked: readonly Line[], full: boolean): Promise<void> {
     const now_ms = clock.now();
     const asked = looked
-      .filter((line) => line.waiting < MAX_HELD)
+      .filter((line) => full || line.waiting < MAX_HELD)
       .map((line) => {
         line.ended.clear();
         return { line, limit: line.held + MAX_HELD };
@@ -120,6 +157,7 @@ export function createCourier(deps: CourierDeps): Courier {
     const next_due = new Map(next.map((row) => [webhookKey(row), Date.parse(row.run_at)]));
     for (const { line, limit } of asked) {
       const due = found.get(line.key) ?? [];
+      line.keepOpen(due, limit);
       // `every` stops at the first that finds no room: what is added stays in order.
       const fitted = due.every((delivery) => line.add({ delivery, event: null }));
       line.complete = fitted && due.length < limit && !wanted.has(line.key) && !all;
@@ -140,17 +178,6 @@ export function createCourier(deps: CourierDeps): Courier {
         // Passes share the processor with sending: what was asked for meanwhile is gathered a moment.
         setTimeout(run, 5);
       });
-  }
-
-  let used = performance.eventLoopUtilization();
-
-  /** Payments come first: a delivery may be late, a payment must not be. */
-  function giveWay(): void {
-    const now = performance.eventLoopUtilization();
-    const { utilization } = performance.eventLoopUtilization(now, used);
-    used = now;
-    const written = deps.written();
-    sender.giveWay(utilization > FULL && written > MANY);
   }
 
   function tick(): void {

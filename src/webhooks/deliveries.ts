@@ -92,6 +92,28 @@ export async function beginAgain(
   return rows.length;
 }
 
+const STEP = 5000;
+
+/**
+ * What a stopped registration attempted before begins its schedule anew, and is due: the time in which it was stopped
+ * does not count. In steps, each by itself: nothing is sent before it is started.
+ */
+export async function beginRounds(sql: Sql, webhook: WebhookRef, at: string): Promise<void> {
+  for (;;) {
+    const rows = await sql.query(
+      `UPDATE webhook_deliveries d SET run_at = least(d.run_at, $4), round_attempts = 0, round_started_at = $4
+       WHERE ${ITS} AND d.status = 'attempting' AND d.id IN (
+         SELECT d.id FROM webhooks w JOIN webhook_deliveries d ON d.organization_id = w.organization_id
+           AND d.environment_id = w.environment_id AND d.webhook_id = w.id
+         WHERE ${ITS} AND w.status = 'stopped' AND d.status = 'attempting' AND d.round_attempts > 0 LIMIT ${STEP})
+       RETURNING 1`,
+      [...refValues(webhook), at],
+      'begin rounds of stopped webhook',
+    );
+    if (rows.length < STEP) return;
+  }
+}
+
 /** Gives a delivery up; false when it is in no state from which that is possible. */
 export async function abandon(sql: Sql, webhook: WebhookRef, id: string, at: string): Promise<boolean> {
   const rows = await sql.query(
@@ -140,6 +162,7 @@ export async function recordAttempts(sql: Sql, attempts: readonly Attempted[]): 
   await sql.query(
     `UPDATE webhook_deliveries d SET attempt_count = d.attempt_count + 1,
        round_attempts = d.round_attempts + (${OWN})::integer,
+       round_started_at = CASE WHEN ${OWN} AND d.round_attempts = 0 THEN r.updated_at ELSE d.round_started_at END,
        status = CASE WHEN ${OWN} THEN r.status ELSE d.status END,
        run_at = CASE WHEN ${OWN} THEN r.run_at ELSE d.run_at END,
        error_info = r.error_info, status_code = r.status_code, url = r.url, updated_at = r.updated_at
@@ -152,6 +175,23 @@ export async function recordAttempts(sql: Sql, attempts: readonly Attempted[]): 
     'record attempts',
   );
 }
+
+const EVENT_GONE: ErrorInfo = {
+  type: 'delivery_failed',
+  code: 'unexpected_error',
+  detail: 'its event is not kept any more',
+};
+
+/** Ends a delivery of an event that is not there, unless it is of another one by now. */
+export const endWithoutEvent = (sql: Sql, delivery: Delivery, at: string): Promise<unknown> =>
+  sql.query(
+    `UPDATE webhook_deliveries d SET status = 'failed', error_info = $5, updated_at = $6
+     WHERE ${ITS} AND d.id = $4 AND d.status = 'attempting' AND d.payload IS NULL AND NOT EXISTS (
+       SELECT 1 FROM events e WHERE e.organization_id = d.organization_id AND e.environment_id = d.environment_id
+         AND e.horizon = d.horizon AND e.seq = d.seq)`,
+    [...refValues({ ...delivery, id: delivery.webhook_id }), delivery.id, EVENT_GONE, at],
+    'end delivery without event',
+  );
 
 export interface DeliveryQuery {
   statuses?: string[];

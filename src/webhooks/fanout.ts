@@ -20,6 +20,8 @@ export interface Fresh {
 export interface FanOut {
   /** Whether any registration exists. */
   wanted: boolean;
+  /** The place lies beyond all that can be read: the database was restored into another cluster. */
+  beyond: boolean;
   /** The place before and after. */
   from: EventPlace;
   to: EventPlace;
@@ -85,7 +87,8 @@ export async function fanOut(db: Database, at: string, limit: number): Promise<F
       const end: EventPlace = { horizon: first.bound - 1n, seq: END_OF_HORIZON };
       const to = isAfter(end, from) ? end : from;
       if (to === end) await sql.query(MOVE, [to.horizon, to.seq, due], 'pass events');
-      return { wanted, from, to, fresh: [], seen: 0n, more: false };
+      const beyond = from.horizon >= first.bound;
+      return { wanted, beyond, from, to, fresh: [], seen: 0n, more: false };
     }
     const [made] = await Promise.all([
       sql.query<Delivery>(
@@ -103,6 +106,6 @@ export async function fanOut(db: Database, at: string, limit: number): Promise<F
     let seen = 0n;
     for (const { seq } of events) if (seq > seen) seen = seq;
     const to: EventPlace = { horizon: last.horizon, seq: last.seq };
-    return { wanted, from, to, fresh, seen, more: events.length === limit };
+    return { wanted, beyond: false, from, to, fresh, seen, more: events.length === limit };
   });
 }

@@ -58,6 +58,8 @@ export interface Hub {
   count(scope?: Scope): number;
   /** Something was committed, up to this event. */
   wake(last: bigint): void;
+  /** Events were counted anew: streams end, and their clients are told so when they resume. */
+  startOver(): void;
   start(): void;
   stop(): Promise<void>;
 }
@@ -70,7 +72,8 @@ const MAX_UNREAD_BYTES = 1_048_576;
 /** How long a client may leave it unread before it is closed; it resumes where it stopped. */
 const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
-const HEARTBEAT = ': still here\n\n';
+/** A place without an event: a client resumes from there, and hears nothing of it. */
+const heartbeat = (place: EventPlace): string => `: still here\nid: ${placeId(place)}\n\n`;
 /** Streams that read from the database at once; others wait for their turn. */
 const READING = 8;
 
@@ -91,6 +94,9 @@ export interface HubDeps {
   withdrawn(key_ids: readonly string[]): Promise<Set<string>>;
 }
 
+const frameOf = (bodies: HubDeps['bodies'], event: StoredEvent): string =>
+  `id: ${placeId(event)}\nevent: ${event.type}.${event.event}\ndata: ${bodies.ofEvent(event)}\n\n`;
+
 export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
   const streams = new Map<string, Set<Stream>>();
   let tail: Tail | null = null;
@@ -98,8 +104,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
   const reading = createTurns(READING);
 
   const all = (): Stream[] => [...streams.values()].flatMap((set) => [...set]);
-  const frameOf = (event: StoredEvent): string =>
-    `id: ${placeId(event)}\nevent: ${event.type}.${event.event}\ndata: ${bodies.ofEvent(event)}\n\n`;
+  const closeAll = (): void => all().forEach(close);
 
   function close(stream: Stream): void {
     const set = streams.get(scopeKey(stream.scope));
@@ -118,20 +123,22 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       const place = await placeNow(db);
       tail = { from: place, to: place, recent: [] };
     }
+    const mine = tail;
     let seen = 0n;
     for (;;) {
-      const page = await readEvents(db, tail.to, null, TAIL);
+      const page = await readEvents(db, mine.to, null, TAIL);
+      if (tail !== mine) return null;
       // Told further, they would skip what is gone: their clients come back, and are refused.
-      if (page.removed) for (const stream of all()) close(stream);
+      if (page.removed) closeAll();
       for (const event of page.events) {
         if (event.seq > seen) seen = event.seq;
         tellLive(event);
       }
       // In this same turn of the event loop, so that no stream joins in between.
-      tail.recent.push(...page.events);
-      tail.to = page.next;
-      const past = tail.recent.splice(0, Math.max(0, tail.recent.length - MAX_RECENT));
-      tail.from = past.at(-1) ?? tail.from;
+      mine.recent.push(...page.events);
+      mine.to = page.next;
+      const past = mine.recent.splice(0, Math.max(0, mine.recent.length - MAX_RECENT));
+      mine.from = past.at(-1) ?? mine.from;
       if (!page.has_more) return seen;
     }
   }
@@ -140,13 +147,13 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     const set = streams.get(scopeKey(event));
     if (!set) return;
     let frame: Buffer | null = null;
-    for (const stream of set) tell(stream, event, () => (frame ??= Buffer.from(frameOf(event))));
+    for (const stream of set) tell(stream, event, () => (frame ??= Buffer.from(frameOf(bodies, event))));
   }
 
   function tell(
     stream: Stream,
     event: StoredEvent,
-    frame: () => string | Buffer = () => frameOf(event),
+    frame: () => string | Buffer = () => frameOf(bodies, event),
   ): void {
     if (!stream.live || !isAfter(event, stream.after)) return;
     stream.after = { horizon: event.horizon, seq: event.seq };
@@ -168,7 +175,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
         return close(stream);
       }
       for (const event of page.events) {
-        if (passes(stream.filter, event)) stream.socket.write(frameOf(event));
+        if (passes(stream.filter, event)) stream.socket.write(frameOf(bodies, event));
         stream.after = { horizon: event.horizon, seq: event.seq };
         if (!(await drained(stream))) return;
       }
@@ -214,7 +221,11 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
 
   async function beat(): Promise<void> {
     const open = all();
-    for (const { socket } of open) if (!socket.writableNeedDrain) socket.write(HEARTBEAT);
+    for (const stream of open) {
+      // Told by the tail, it has heard all that the tail has read, however little of that passed its filter.
+      if (stream.live && tail && isAfter(tail.to, stream.after)) stream.after = tail.to;
+      if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream.after));
+    }
     const gone = await withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
     for (const stream of open) if (gone.has(stream.key_id)) close(stream);
   }
@@ -226,11 +237,16 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
       const key = scopeKey(given.scope);
       streams.set(key, (streams.get(key) ?? new Set()).add(stream));
       given.socket.on('close', () => close(stream)).on('error', () => close(stream));
+      given.socket.write(heartbeat(given.after));
       follower.wake(0n);
       startCatchUp(stream);
     },
     count: (scope) => (scope ? (streams.get(scopeKey(scope))?.size ?? 0) : all().length),
     wake: follower.wake,
+    startOver() {
+      closeAll();
+      tail = null;
+    },
     start() {
       follower.start();
       heart = setInterval(() => {
@@ -239,7 +255,7 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     },
     async stop() {
       if (heart) clearInterval(heart);
-      for (const stream of all()) close(stream);
+      closeAll();
       await follower.stop();
     },
   };

@@ -14,6 +14,7 @@ export interface Receiver {
   previous_secret: string | null;
   allow_private: boolean;
   failing_since: string | null;
+  failing_at: string | null;
 }
 
 /** Requests under way to one registration from one process; few while it only fails. */
@@ -115,6 +116,13 @@ export class Line {
   forget(id: string): void {
     this.#known.delete(id);
     this.ended.add(id);
+  }
+
+  /** Drops what waits and is not among the first `limit` that are open: abandoned meanwhile, or another server's by now. */
+  keepOpen(open: readonly Delivery[], limit: number): void {
+    const ids = new Set(open.map(({ id }) => id));
+    const last = open.length < limit ? null : open.at(-1);
+    this.drop(({ id, run_at }) => !ids.has(id) && (!last || run_at < last.run_at));
   }
 
   /** Drops what waits: the registration was stopped, or another server sends it now. */

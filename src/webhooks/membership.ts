@@ -59,6 +59,18 @@ export function createMembership({ db, log }: { db: Database; log: Logger }): Me
       'servers that send',
     );
     const servers = rows.map(({ server }) => Number(server));
+    // Held by a connection that looks alive here: after a failover, or behind a network that dropped it.
+    if (!servers.includes(number)) {
+      log.warn('the lock of this server is gone, it joins again');
+      const gone = client;
+      client = null;
+      own = new Set();
+      since.clear();
+      onChange();
+      // Not waited for: nobody may be there to answer.
+      void gone?.end().catch(() => {});
+      return;
+    }
     const alone = servers.length === 1 && servers[0] === number;
     const now_ms = performance.now();
     const fresh = new Set<number>();

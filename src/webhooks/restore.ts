@@ -5,10 +5,13 @@ import { END_OF_HORIZON } from '../core/events.ts';
 const DONE = 0;
 const TO_DO = 1;
 
+export const COUNTED_ANEW = 'events were counted anew: the database was restored into another cluster';
+
 /**
  * A database restored into another cluster counts its transactions anew, and the horizons of before lie ahead of them:
  * nothing would be read until they are reached. Their order by number is kept, which is that of each payment; what was
- * not a delivery yet becomes one. Places that clients hold from before are refused (place.ts). Answers whether it did.
+ * not a delivery yet becomes one, also what was written since the restore: its numbers are above all that were restored.
+ * Places that clients hold from before are refused (place.ts). Answers whether it did.
  */
 export const comeDown = (db: Database): Promise<boolean> =>
   db.transaction(async (sql) => {
@@ -18,8 +21,13 @@ export const comeDown = (db: Database): Promise<boolean> =>
     );
     if (!place?.ahead) return false;
     await allowWholeTables(sql);
+    // Every event is written: how long that takes is a matter of how many there are, and nothing goes on before.
+    await sql.query('SET LOCAL statement_timeout = 0');
     await sql.query(
-      `UPDATE events SET horizon = CASE WHEN (horizon, seq) > ($1, $2) THEN ${TO_DO} ELSE ${DONE} END`,
+      `UPDATE events e SET horizon = CASE WHEN (e.horizon, e.seq) > ($1, $2) OR e.seq > before.seq THEN ${TO_DO} ELSE ${DONE} END
+       FROM (SELECT greatest(
+           (SELECT max(seq) FROM events WHERE horizon > pg_snapshot_xmax(pg_current_snapshot())::text::bigint),
+           (SELECT max(seq) FROM webhook_deliveries)) AS seq) before`,
       [place.horizon, place.seq],
     );
     // A delivery is made in the transaction that passes its event.

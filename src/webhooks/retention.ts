@@ -89,7 +89,7 @@ const removeDeliveries = (sql: Sql, before: string): Promise<number> =>
   });
 
 /**
- * Removes events from the front, up to the first that is young, not a delivery yet, or waited for by a delivery; the
+ * Removes events from the front, up to the first that is young, not a delivery yet, or shown by a delivery; the
  * place up to which they are gone moves in the same statement, so that no reader skips what it cannot see.
  */
 const removeEvents = (sql: Sql, before: string): Promise<number> =>
@@ -97,7 +97,12 @@ const removeEvents = (sql: Sql, before: string): Promise<number> =>
     const [row] = await sql.query<{ removed: bigint }>(
       `WITH keep AS MATERIALIZED (
          SELECT least((SELECT horizon FROM event_places WHERE name = 'deliveries'),
-           (SELECT min(horizon) FROM webhook_deliveries WHERE status = 'attempting')) AS horizon),
+           (SELECT min(horizon) FROM webhook_deliveries WHERE status = 'attempting'),
+           (SELECT min(oldest.horizon) FROM webhooks w CROSS JOIN LATERAL (
+              SELECT d.horizon FROM webhook_deliveries d
+              WHERE d.organization_id = w.organization_id AND d.environment_id = w.environment_id
+                AND d.webhook_id = w.id AND d.horizon IS NOT NULL
+              ORDER BY d.created_at FETCH FIRST 1 ROW WITH TIES) oldest)) AS horizon),
        front AS MATERIALIZED (
          SELECT e.* FROM (SELECT organization_id, environment_id, horizon, seq, at FROM events
            ORDER BY horizon, seq LIMIT ${STEP}) e, keep

@@ -6,7 +6,7 @@ import { ApiError } from '../core/errors.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
-import { abandonOpen } from './deliveries.ts';
+import { abandonOpen, beginRounds } from './deliveries.ts';
 import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, type Subscription } from './rules.ts';
 import {
   changeWebhook,
@@ -100,6 +100,7 @@ export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
   async function change(caller: Caller, webhook_id: string, what: WebhookChange): Promise<void> {
     const ref = refOf(caller, webhook_id);
     const at = time();
+    if (what.status === 'active') await beginRounds(db, ref, at);
     await db.transaction(async (sql) => {
       if (!(await changeWebhook(sql, ref, what, at))) throw unknownWebhook(webhook_id);
       if (what.status === 'deleted') await abandonOpen(sql, ref, at);

@@ -5,11 +5,11 @@ import type { Database } from '../core/db.ts';
 import { readEventsAt, type EventPlace, type StoredEvent } from '../core/events.ts';
 import { headersOf, post, type Outcome } from './attempt.ts';
 import type { Bodies } from './body.ts';
-import { recordAttempts, type Attempted, type Delivery } from './deliveries.ts';
+import { endWithoutEvent, recordAttempts, type Attempted, type Delivery } from './deliveries.ts';
 import type { Job, Line, Receiver } from './line.ts';
 import type { Membership } from './membership.ts';
 import { nextAttempt } from './states.ts';
-import { noteFailing, refOfKey, stopFailing } from './store.ts';
+import { noteArrival, noteFailure, refOfKey, stopFailing } from './store.ts';
 import type { Network } from './target.ts';
 
 export interface SenderDeps {
@@ -38,6 +38,11 @@ export interface Sender {
 const RECORDS = { max_batch: 500, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 1 };
 /** Requests at once to each registration while payments need the processor. */
 const AT_ONCE_BESIDE_PAYMENTS = 1;
+/** While a registration only fails, that is noted this often. */
+const NOTE_AGAIN_MS = 60_000;
+/** After an attempt that the database did not record. */
+const RECORD_PAUSE_MS = 250;
+const MAX_RECORD_PAUSE_MS = 30_000;
 const BUSY = 8;
 const GATHER_MS = 8;
 const EVENTS = { max_batch: 100, max_queue: Number.MAX_SAFE_INTEGER, concurrency: 2 };
@@ -48,6 +53,9 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
   const time = createTimestamps(clock);
   let stopped = false;
   let at_once: number | undefined;
+  /** Records that the database refused in a row, and until when nothing is sent because of that. */
+  let refused = 0;
+  let resume_at = 0;
   const records = createLane<Attempted, void>({
     ...RECORDS,
     run: async (attempts) => {
@@ -59,21 +67,46 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
   });
   const events = createEventLane(db);
 
+  const waits = (): boolean => performance.now() < resume_at;
+
+  /** An attempt that was made could not be recorded: those to come wait, longer each time. */
+  function notRecorded(line: Line): void {
+    if (!waits()) {
+      resume_at = performance.now() + Math.min(RECORD_PAUSE_MS * 2 ** refused, MAX_RECORD_PAUSE_MS);
+      refused += 1;
+    }
+    line.complete = false;
+    setTimeout(() => pump(line), resume_at - performance.now()).unref();
+  }
+
   function pump(line: Line): void {
-    if (stopped) return;
-    for (let job = line.take(at_once); job; job = line.take(at_once)) void send(line, job);
+    if (stopped || waits()) return;
+    // What cannot be recorded would be sent again and again: one shows whether it can be.
+    const most = refused > 0 ? 1 : at_once;
+    for (let job = line.take(most); job; job = line.take(most)) void send(line, job);
     if (line.wants_more) look(line);
   }
 
   async function send(line: Line, first: Job): Promise<void> {
     for (let job: Job | null = first; job; job = line.over(job)) {
       const { delivery } = job;
-      if (stopped || !membership.owns(delivery.shard)) {
+      if (stopped || waits() || !membership.owns(delivery.shard)) {
         line.forget(delivery.id);
+        line.complete = false;
         continue;
       }
       try {
         const event = job.event ?? (delivery.payload === null ? await events(delivery) : null);
+        if (event === null && delivery.payload === null) {
+          log.error(
+            { delivery_id: delivery.id, webhook_id: delivery.webhook_id },
+            'delivery failed: its event is gone',
+          );
+          await endWithoutEvent(db, delivery, time());
+          line.forget(delivery.id);
+          line.complete = false;
+          continue;
+        }
         await attempt(line, delivery, deps.bodies.of(delivery, event));
       } catch (error) {
         log.warn({ err: error, delivery_id: delivery.id }, 'delivery not attempted, will be tried again');
@@ -108,7 +141,8 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
     const next_ms = outcome.error
       ? nextAttempt({
           attempts: delivery.round_attempts + 1,
-          round_started_ms: Date.parse(delivery.round_started_at),
+          // A round begins with its first attempt, however long it waited for it.
+          round_started_ms: delivery.round_attempts === 0 ? now_ms : Date.parse(delivery.round_started_at),
           now_ms,
           random: Math.random(),
           asked_ms: outcome.asked_ms,
@@ -128,26 +162,35 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
         status_code: outcome.status_code,
         updated_at: time(),
       });
+      refused = 0;
       if (next_ms !== null) line.due_ms = Math.min(line.due_ms, next_ms);
       await noteHealth(line, outcome.error === null);
     } catch (error) {
       log.warn({ err: error, delivery_id: delivery.id }, 'attempt not recorded, it will be repeated');
-      line.complete = false;
+      notRecorded(line);
     }
     line.forget(delivery.id);
     pump(line);
   }
 
   async function noteHealth(line: Line, arrived: boolean): Promise<void> {
-    const { failing_since } = line.receiver;
+    const { failing_since, failing_at } = line.receiver;
     if (arrived && failing_since === null) return;
     const ref = refOfKey(line.key);
-    if (arrived || failing_since === null) {
-      line.receiver = { ...line.receiver, failing_since: arrived ? null : time() };
-      await noteFailing(db, ref, line.receiver.failing_since);
-    } else if (clock.now() - Date.parse(failing_since) > deps.stop_after_ms) {
-      if (!(await stopFailing(db, ref, failing_since, time()))) return;
-      log.warn({ webhook_id: ref.id, ...ref, failing_since }, 'webhook stopped: only failures for too long');
+    if (arrived) {
+      line.receiver = { ...line.receiver, failing_since: null, failing_at: null };
+      return void (await noteArrival(db, ref));
+    }
+    if (failing_since === null || clock.now() - Date.parse(failing_at ?? failing_since) > NOTE_AGAIN_MS) {
+      line.receiver = { ...line.receiver, ...(await noteFailure(db, ref, time())) };
+    }
+    const since = line.receiver.failing_since;
+    if (since !== null && clock.now() - Date.parse(since) > deps.stop_after_ms) {
+      if (!(await stopFailing(db, ref, since, time()))) return;
+      log.warn(
+        { webhook_id: ref.id, ...ref, failing_since: since },
+        'webhook stopped: only failures for too long',
+      );
       line.drop();
       look(line);
     }
@@ -166,9 +209,9 @@ export function createSender(deps: SenderDeps, look: (line: Line) => void): Send
 }
 
 /** Reads events of deliveries whose turn has come, many at once. */
-function createEventLane(db: Database): (delivery: Delivery) => Promise<StoredEvent> {
+function createEventLane(db: Database): (delivery: Delivery) => Promise<StoredEvent | null> {
   const placeKey = ({ horizon, seq }: EventPlace): string => `${horizon}/${seq}`;
-  const lane = createLane<Delivery, StoredEvent>({
+  const lane = createLane<Delivery, StoredEvent | null>({
     ...EVENTS,
     run: async (deliveries) => {
       const places = new Map(
@@ -183,9 +226,7 @@ function createEventLane(db: Database): (delivery: Delivery) => Promise<StoredEv
       );
       return deliveries.map(({ horizon, seq }) => {
         const event = found.get(placeKey({ horizon: horizon ?? 0n, seq: seq ?? 0n }));
-        return event
-          ? { ok: true, value: event }
-          : { ok: false, error: new Error(`event ${horizon}/${seq} is missing`) };
+        return { ok: true, value: event ?? null };
       });
     },
   });

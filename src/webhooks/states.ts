@@ -43,10 +43,13 @@ export interface Failed {
   asked_ms: number;
 }
 
-/** When a delivery is tried again, or null when it has failed for good. */
+/**
+ * When a delivery is tried again, or null when it has failed for good: when its day is over and every pause was tried,
+ * so that a day in which nothing could be sent is none of its day.
+ */
 export function nextAttempt({ attempts, round_started_ms, now_ms, random, asked_ms }: Failed): number | null {
   const pause = PAUSES_MS[Math.min(attempts, PAUSES_MS.length) - 1] ?? SECOND_MS;
   const spread = pause * (1 + JITTER * (2 * random - 1));
   const next_ms = now_ms + Math.max(spread, Math.min(asked_ms, MAX_ASKED_MS));
-  return next_ms - round_started_ms > GIVE_UP_MS ? null : Math.round(next_ms);
+  return attempts >= PAUSES_MS.length && next_ms - round_started_ms > GIVE_UP_MS ? null : Math.round(next_ms);
 }

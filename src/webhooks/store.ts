@@ -20,6 +20,7 @@ export interface Webhook extends WebhookRef {
   previous_secret: string | null;
   previous_until: string | null;
   failing_since: string | null;
+  failing_at: string | null;
   created_at: string;
   updated_at: string;
   stopped_at: string | null;
@@ -142,12 +143,32 @@ export async function changeWebhook(
   return rows.length > 0;
 }
 
-/** Notes since when a registration only fails; null when something arrived. */
-export const noteFailing = (sql: Sql, ref: WebhookRef, since: string | null): Promise<unknown> =>
-  sql.query(
-    `UPDATE webhooks SET failing_since = $4 WHERE ${ITS} AND (failing_since IS NULL) <> ($4::timestamptz IS NULL)`,
-    [...refValues(ref), since],
+/** Longer than the pauses between the attempts of a delivery: beyond, nothing was attempted. */
+const GAP = "interval '6 hours'";
+
+export interface Failing {
+  failing_since: string | null;
+  failing_at: string | null;
+}
+
+/** Notes a failure; time in which nothing was attempted moves the beginning of the failures on. */
+export async function noteFailure(sql: Sql, ref: WebhookRef, at: string): Promise<Failing | null> {
+  const [row] = await sql.query<Failing>(
+    `UPDATE webhooks SET failing_at = $4,
+       failing_since = coalesce(failing_since + greatest(interval '0', $4 - failing_at - ${GAP}), $4)
+     WHERE ${ITS} RETURNING failing_since, failing_at`,
+    [...refValues(ref), at],
     'note failing webhook',
+  );
+  return row ?? null;
+}
+
+/** Notes that something arrived. */
+export const noteArrival = (sql: Sql, ref: WebhookRef): Promise<unknown> =>
+  sql.query(
+    `UPDATE webhooks SET failing_since = NULL, failing_at = NULL WHERE ${ITS} AND failing_since IS NOT NULL`,
+    refValues(ref),
+    'note arrival at webhook',
   );
 
 /** Stops a registration of which only failures came since then; false when it was changed meanwhile. */

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { createFollower, type Alarm } from '../core/alarm.ts';
 import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
+import { isAfter, type EventPlace } from '../core/events.ts';
 import type { Route } from '../core/http.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Vault } from '../core/vault.ts';
@@ -13,7 +14,7 @@ import { fanOut, MOST_EVENTS } from './fanout.ts';
 import { createHub } from './hub.ts';
 import { createMembership } from './membership.ts';
 import { addGauges } from './gauges.ts';
-import { comeDown } from './restore.ts';
+import { comeDown, COUNTED_ANEW } from './restore.ts';
 import type { Resolve } from './resolve.ts';
 import { removeOld } from './retention.ts';
 import { registrationRoutes } from './routes.ts';
@@ -108,7 +109,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     return new Set(rows.map(({ id }) => id));
   };
   const hub = createHub({ db, log, bodies, withdrawn });
-  const fan = createFan(deps, courier, membership);
+  const fan = createFan(deps, courier, membership, hub.startOver);
   const changed = (): void => alarm.ring(CHANNELS.webhooks);
   const route_deps = {
     db,
@@ -129,8 +130,6 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
       ...eventRoutes({ db, hub, bodies, config }),
     ],
     async start() {
-      if (await comeDown(db))
-        log.warn('events were counted anew: the database was restored into another cluster');
       alarm.listen(CHANNELS.events, (last) => {
         if (last > last_seen) last_seen = last;
         hub.wake(last);
@@ -172,10 +171,12 @@ function createFan(
   { db, clock, log, alarm }: WebhooksDeps,
   courier: ReturnType<typeof createCourier>,
   membership: ReturnType<typeof createMembership>,
+  /** The order of events was counted anew. */
+  startOver: () => void,
 ) {
   let unwanted_until = 0;
   let at_once = MOST_EVENTS;
-  let passed: { horizon: bigint; seq: bigint } | null = null;
+  let passed: EventPlace | null = null;
 
   /** Fewer events at once where so many registrations want them that the time of a statement was not enough. */
   async function pass(): ReturnType<typeof fanOut> {
@@ -196,6 +197,11 @@ function createFan(
       const out = await pass();
       // Another server holds the place and tells when it is done.
       if (!out) return null;
+      if (out.beyond && (await comeDown(db))) {
+        log.warn(COUNTED_ANEW);
+        continue;
+      }
+      if (passed && isAfter(passed, out.from)) startOver();
       if (passed && (passed.horizon !== out.from.horizon || passed.seq !== out.from.seq)) courier.missed();
       passed = out.to;
       if (!out.wanted) {

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { systemClock, type Clock } from '../src/core/clock.ts';
+import { removeOld } from '../src/webhooks/retention.ts';
+import { actor } from './actor.ts';
+import { startTestServer, type TestServer } from './fixtures.ts';
+import { hooks } from './hooks.ts';
+import { startReceiver, type Receiver } from './receiver.ts';
+
+const DAY_MS = 24 * 3_600_000;
+let ahead_ms = 0;
+const clock: Clock = { now: () => systemClock.now() + ahead_ms };
+
+let server: TestServer;
+let me: ReturnType<typeof actor>;
+let my: ReturnType<typeof hooks>;
+let receiver: Receiver;
+before(async () => {
+  server = await startTestServer({}, clock);
+  me = actor(server);
+  my = hooks(server.client, me.base);
+  receiver = await startReceiver();
+});
+after(async () => {
+  await server.stop();
+  await receiver.close();
+});
+
+/** A registration that is stopped, with the deliveries of one receive. */
+async function queued(): Promise<string> {
+  const id = await my.register(receiver);
+  await my.call('POST', `${my.path}/${id}/stop`);
+  await me.fund(1000);
+  while ((await my.deliveries(id)).length < 3) await new Promise((done) => setTimeout(done, 10));
+  return id;
+}
+
+test('an event has the time at which it happened, however old its payment is', async () => {
+  const amount = { currency: 'btc', amount: 1_000_000 };
+  const payment = await me.receive({ payment_kind: 'onchain', amount });
+  const detected = async (): Promise<string | undefined> => {
+    const [row] = await server.db.query<{ at: string }>(
+      `SELECT at FROM events WHERE payment_id = $1 AND event = 'detected'`,
+      [payment.id],
+    );
+    return row?.at;
+  };
+  await me.until(payment.id, ({ data }) => data.address !== undefined);
+  ahead_ms = 40 * DAY_MS;
+  await me.sandbox('payments', { address: payment.data.address, amount_msats: 1_000_000 });
+  const give_up_at = Date.now() + 20_000;
+  while ((await detected()) === undefined) {
+    assert.ok(Date.now() < give_up_at, 'it is detected');
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  const at_ms = Date.parse((await detected()) ?? '');
+  ahead_ms = 0;
+  assert.ok(at_ms > Date.now() + 39 * DAY_MS, 'it is 40 days younger than its payment');
+});
+
+test('an event stays as long as there is a delivery that shows it', async () => {
+  const id = await queued();
+  await my.call('POST', `${my.path}/${id}/start`);
+  while ((await my.deliveries(id, '?statuses=succeeded')).length < 3)
+    await new Promise((done) => setTimeout(done, 10));
+  await server.db.query(`UPDATE events SET at = '2000-01-01T00:00:00Z'`);
+  await removeOld(server.db, '2010-01-01T00:00:00Z', new Date().toISOString());
+  const shown = await my.deliveries(id);
+  assert.deepEqual(shown.map(({ payload }) => payload.detail.event).toSorted(), [
+    'completed',
+    'generated',
+    'succeeded',
+  ]);
+  await my.call('DELETE', `${my.path}/${id}`);
+});
+
+test('a delivery whose event is gone is shown, fails for good with the reason, and holds nothing back', async () => {
+  const id = await queued();
+  const [lost] = await my.deliveries(id, '?limit=1&sort_order=ASC');
+  assert.equal(lost?.payload.detail.event, 'generated');
+  await server.db.query(
+    'DELETE FROM events e USING webhook_deliveries d WHERE d.id = $1 AND e.horizon = d.horizon AND e.seq = d.seq',
+    [lost.id],
+  );
+  assert.equal((await my.deliveries(id)).length, 3);
+  assert.equal((await my.delivery(id, lost.id)).id, lost.id);
+  await my.call('POST', `${my.path}/${id}/start`);
+  const failed = await my.until(id, lost.id, ({ status }) => status === 'failed');
+  assert.equal(failed.error_info?.code, 'unexpected_error');
+  assert.match(JSON.stringify(failed.error_info), /event/);
+  await receiver.until(
+    () => receiver.received.filter(({ webhook_id }) => webhook_id === id).length === 2,
+    'the others',
+  );
+  await my.call('POST', `${my.path}/${id}/deliveries/${lost.id}/retry`);
+  await my.until(id, lost.id, ({ status }) => status === 'failed');
+  await my.call('DELETE', `${my.path}/${id}`);
+});
