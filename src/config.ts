@@ -168,7 +168,7 @@ export function loadConfig(environment: Environment): Config {
       kept_days: number('COULOMB_EVENTS_KEPT_DAYS', 30, 2, 3650),
       max_per_environment: 100,
       max_streams: number('COULOMB_MAX_STREAMS', 5000, 1, 100_000),
-      max_streams_per_environment: number('COULOMB_MAX_STREAMS_PER_ENVIRONMENT', 500, 1, 100_000),
+      max_streams_per_environment: number('COULOMB_MAX_STREAMS_PER_ENVIRONMENT', 2500, 1, 100_000),
     },
     nodes: nodes_file === null ? [] : readNodesFile(nodes_file, faults),
     sanctions: sanctions_file === null ? null : readSanctionsFile(sanctions_file, faults),
