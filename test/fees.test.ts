@@ -133,3 +133,34 @@ test('a spread makes every quote on its line worse, either way, and the exchange
     await updateLine(server.db, my.line_of_credit_id, { spread_bps: 0 });
   }
 });
+
+test('a wallet’s own rates stand over those of its line, until it has none; dollars come by BIP21, too', async () => {
+  const line = my.line_of_credit_id;
+  const path = `/organizations/${server.credentials.organization_id}/wallets/${my.wallet_id}/policies`;
+  const policy = async (processing_fee: object | null) => {
+    const answer = await server.client.request('PATCH', path, { body: { processing_fee } });
+    assert.equal(answer.status, 202, answer.text);
+  };
+  const asked = async () => {
+    const { data } = await my.receive(1000, { payment_kind: 'bip21' });
+    return data.amount.amount;
+  };
+  await updateLine(server.db, line, { receive_bps: 250 });
+  try {
+    assert.equal(await asked(), 1025);
+    await policy({ send_basis_points: 0, receive_basis_points: 100 });
+    assert.equal(await asked(), 1010);
+    await policy({ send_basis_points: 0, receive_basis_points: 0 });
+    const earlier = await cents();
+    const free = await my.receive(1000, { payment_kind: 'bip21' });
+    assert.equal(feeOf(free), undefined);
+    await me.sandbox('payments', { uri: free.bip21_uri });
+    assert.equal((await me.ended(free.id)).status, 'completed');
+    assert.equal((await cents()) - earlier, 1000);
+    await policy(null);
+    assert.equal(await asked(), 1025);
+    await auditClean(server.db);
+  } finally {
+    await updateLine(server.db, line, { receive_bps: 0 });
+  }
+});
