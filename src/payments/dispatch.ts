@@ -4,26 +4,31 @@ import { toSats } from '../core/money.ts';
 import { raiseAttention } from './attention.ts';
 import { chainDispatchCommand } from './chain.ts';
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
-import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
+import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand, type Handover } from './settle.ts';
 import { callKey, isOnChain, refKey, refOf, type Payment } from './types.ts';
 
 /** A decision to call is acted on within this time, or not at all: the call's deadline counts from it. */
 const CALL_WITHIN_MS = 5000;
 
-/** Hands approved sends to their node: first the state is committed, only then the node is called. */
+/** With what a new send goes to its node in the commit that holds its money; null where it has to wait for the node. */
+export const handoverTo = (engine: Engine, node: LightningNode): Handover | null =>
+  node.reachable()
+    ? { track_at: later(engine, PAUSE_MS.track), history: engine.histories.of(node.id) }
+    : null;
+
+/** Hands sends that waited to their node: first the state is committed, only then the node is called. */
 export async function dispatch(engine: Engine, payments: readonly Payment[]): Promise<void> {
   const [first] = payments;
   if (!first) return;
   const node = nodeOf(engine, first.node_id);
-  if (!node.reachable()) return waitForNode(engine, payments);
-  const track_at = later(engine, PAUSE_MS.track);
-  const history = engine.histories.of(node.id);
+  const handover = handoverTo(engine, node);
+  if (!handover) return waitForNode(engine, payments);
   const decided_at = performance.now();
   const dispatched = await Promise.all(
     payments
       .filter((payment) => !isOnChain(payment))
       .map((payment) =>
-        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), track_at, history))),
+        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), handover))),
       ),
   );
   pay(

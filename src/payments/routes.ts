@@ -8,6 +8,7 @@ import { rawJson, stringifyJson } from '../core/json.ts';
 import { uint32, uuid } from '../core/schema.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { isListed, type SanctionsList } from '../lightning/sanctions.ts';
+import { handoverTo } from './dispatch.ts';
 import { createCommand, type Endpoint } from './create.ts';
 import type { Recipient } from './limits.ts';
 import { PAYMENT_FILTERS } from './filters.ts';
@@ -333,6 +334,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
     const metadata = body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null;
     const target = await targetOf(draft, wallet);
     const quote_id = body.quote_id?.toLowerCase() ?? null;
+    const node = nodes.get(wallet.node_id);
     const command = createCommand({
       id,
       endpoint,
@@ -343,6 +345,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
       gives_max_fee: isSend(body) && givenMaxFee(body.data) !== null,
       recipient: recipientOf(draft, sanctions),
       target,
+      handover: node ? handoverTo(payments.engine, node) : null,
       now_ms: clock.now(),
     });
     payments.begin(await payments.engine.writer.create(command));

@@ -23,21 +23,30 @@ export function fundsOf(payment: Payment): HeldFunds {
   return { hold_id, held: hold_amount };
 }
 
-/** approved -> dispatched: from the commit on, the node may have been called. Answers the payment to call with. */
-export const dispatchCommand = (
-  ref: PaymentRef,
-  track_at: string,
-  history: { index: bigint; epoch: number },
-): Command<Payment> => ({
+/** What a send is handed to its node with. */
+export interface Handover {
+  /** When the node is asked what became of it, if it has not said so by then. */
+  track_at: string;
+  /** How far the node's payment history goes before the call. */
+  history: { index: bigint; epoch: number };
+}
+
+/** approved -> dispatched: from the commit on, the node may have been called. */
+export function handOver(work: Work, payment: Payment, { track_at, history }: Handover): void {
+  payment.node_index = history.index;
+  payment.node_epoch = history.epoch;
+  payment.calls += 1;
+  work.move(payment, 'dispatched', 'dispatched');
+  work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+}
+
+/** Hands over a send that had to wait for its node. Answers the payment to call with. */
+export const dispatchCommand = (ref: PaymentRef, handover: Handover): Command<Payment> => ({
   payments: [ref],
   moves_money: false,
   decide(work) {
     const payment = expectState(work, ref, ['approved']);
-    payment.node_index = history.index;
-    payment.node_epoch = history.epoch;
-    payment.calls += 1;
-    work.move(payment, 'dispatched', 'dispatched');
-    work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+    handOver(work, payment, handover);
     return payment;
   },
 });
