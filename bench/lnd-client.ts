@@ -32,6 +32,7 @@ const TYPES = ['receive.generated', 'receive.completed', 'receive.failed', 'send
 function follow(
   { origin, environment, api_key }: ApiAccess,
   tell: (type: string, shown: Shown) => void,
+  ended: () => void,
 ): Promise<{ close(): void }> {
   const query = TYPES.map((type) => `types[]=${type}`).join('&');
   return new Promise((done, fail) => {
@@ -49,6 +50,7 @@ function follow(
           tell(type, (JSON.parse(data) as { detail: { data: Shown } }).detail.data);
         }
       });
+      answer.on('error', () => {}).on('close', ended);
       done({ close: () => sent.destroy() });
     });
     sent.on('error', fail);
@@ -60,13 +62,16 @@ export async function openApiClient(access: ApiAccess): Promise<ApiClient> {
   const pool = new Pool(access.origin, { connections: CONNECTIONS, pipelining: 1 });
   const headers = { 'x-api-key': access.api_key, 'content-type': 'application/json' };
   const waiting = new Map<string, { event: string; done(shown: Shown): void; fail(error: Error): void }>();
-  const stream = await follow(access, (type, shown) => {
+  function tell(type: string, shown: Shown): void {
     const found = waiting.get(shown.id);
     if (!found) return;
     if (type.endsWith('.failed')) found.fail(new Error(`payment ${shown.id} failed`));
     else if (type === found.event) found.done(shown);
     else return;
     waiting.delete(shown.id);
+  }
+  const stream = await follow(access, tell, () => {
+    for (const { fail } of waiting.values()) fail(new Error('the event stream ended'));
   });
   const heard = (id: string, event: string): Promise<Shown> =>
     new Promise((done, fail) => waiting.set(id, { event, done, fail }));

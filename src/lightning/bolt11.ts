@@ -180,6 +180,13 @@ export function decodeInvoice(text: string): DecodedInvoice {
   };
 }
 
+/** The amount of an invoice that was decoded before: its signature is not looked at again. */
+export function amountOf(text: string): bigint | null {
+  const lower = text.toLowerCase();
+  const [, , digits, multiplier] = PREFIX.exec(lower.slice(0, lower.lastIndexOf('1'))) ?? [];
+  return readAmount(digits, multiplier);
+}
+
 export interface InvoiceFields {
   prefix: string;
   amount_msats: bigint | null;

@@ -1,5 +1,5 @@
 import type { LightningNode, PayRequest, SendOutcome } from '../lightning/node.ts';
-import { decodeInvoice } from '../lightning/bolt11.ts';
+import { amountOf, decodeInvoice } from '../lightning/bolt11.ts';
 import { toSats } from '../core/money.ts';
 import { raiseAttention } from './attention.ts';
 import { chainDispatchCommand } from './chain.ts';
@@ -52,7 +52,7 @@ async function waitForNode(engine: Engine, payments: readonly Payment[]): Promis
   const error = sendFailed('upstream_failure', 'the node could not be reached before the invoice expired');
   await Promise.all(
     over.map((payment) =>
-      attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['approved']))),
+      attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['approved']))),
     ),
   );
 }
@@ -81,7 +81,7 @@ const payRequest = (payment: Payment): PayRequest => ({
   payment_hash: payment.payment_hash ?? '',
   payment_request: payment.payment_request ?? '',
   amount_msats: payment.amount ?? 0n,
-  amount_in_invoice: decodeInvoice(payment.payment_request ?? '').amount_msats !== null,
+  amount_in_invoice: amountOf(payment.payment_request ?? '') !== null,
   max_fee_msats: payment.max_fee ?? 0n,
 });
 
@@ -95,14 +95,14 @@ function applyAnswer(engine: Engine, payment: Payment, outcome: SendOutcome): Pr
 export async function applyOutcome(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
   if (outcome.state === 'settled') {
     if (isOlder(engine, payment, outcome.payment_index)) return raisePaidBefore(engine, payment);
-    await attempt(engine, payment, engine.writer.advance(settleSendCommand(refOf(payment), outcome)));
+    await attempt(engine, payment, engine.writer.advance(settleSendCommand(payment, outcome)));
     engine.calls.forget(callKey(payment));
   } else if (outcome.state === 'failed' && mayEnd(engine, payment)) {
     const error = sendFailed(outcome.code, outcome.detail);
     await attempt(
       engine,
       payment,
-      engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'], payment.calls)),
+      engine.writer.advance(failSendCommand(payment, error, ['dispatched'], payment.calls)),
     );
     engine.calls.forget(callKey(payment));
   } else {
@@ -144,11 +144,7 @@ async function dispatchOnChain(engine: Engine, node: LightningNode, payment: Pay
   }
   if (built.state === 'failed') {
     const error = sendFailed(built.code, built.detail, built.context);
-    await attempt(
-      engine,
-      payment,
-      engine.writer.advance(failSendCommand(refOf(payment), error, ['approved'])),
-    );
+    await attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['approved'])));
     return;
   }
   const command = chainDispatchCommand(

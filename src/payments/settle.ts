@@ -3,7 +3,15 @@ import { nodeAccountId, RAIL_CURRENCY } from '../ledger/accounts.ts';
 import { capture, release, transfer, type Counterpart, type HeldFunds } from '../ledger/ledger.ts';
 import { costOf } from './amounts.ts';
 import { countedSend } from './limits.ts';
-import { isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import {
+  isOnChain,
+  refOf,
+  ownerOf,
+  type OwnedRef,
+  type Payment,
+  type PaymentError,
+  type PaymentRef,
+} from './types.ts';
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
 
@@ -75,11 +83,11 @@ export const repeatCommand = (
 
 /** The node settled a Lightning send: captures principal and the real fee, frees the rest. */
 export const settleSendCommand = (
-  ref: PaymentRef,
+  ref: OwnedRef,
   outcome: { preimage: string; fee_msats: bigint },
 ): Command<Payment> => ({
-  payments: [ref],
-  moves_money: true,
+  payments: [refOf(ref)],
+  moves_money: ownerOf(ref),
   decide(work) {
     const payment = expectState(work, ref, ['dispatched']);
     if (payment.payment_hash === null) throw new Error(`payment ${payment.id} has no payment hash`);
@@ -155,13 +163,13 @@ const sendClaim = (payment: Payment) => ({
  * is how many had been made when it became known.
  */
 export const failSendCommand = (
-  ref: PaymentRef,
+  ref: OwnedRef,
   error: PaymentError,
   from: readonly ('approved' | 'claiming' | 'dispatched')[],
   calls?: number,
 ): Command<Payment> => ({
-  payments: [ref],
-  moves_money: true,
+  payments: [refOf(ref)],
+  moves_money: ownerOf(ref),
   decide(work) {
     const payment = expectState(work, ref, from);
     if (calls !== undefined) expectNoNewCall(payment, calls);
