@@ -7,7 +7,7 @@ import type { Route } from '../core/http.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Vault } from '../core/vault.ts';
 import { createBodies, type ShowPayment } from './body.ts';
-import { createCourier } from './courier.ts';
+import { Courier } from './courier.ts';
 import { deliveryRoutes } from './delivery-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { fanOut, MOST_EVENTS } from './fanout.ts';
@@ -59,8 +59,8 @@ export const CHANNELS = { events: 'coulomb_events', webhooks: 'coulomb_webhooks'
 const TIMEOUT_MS = 15_000;
 const HOUR_MS = 3_600_000;
 /** From so many deliveries at once on, those that follow are gathered for a moment. */
-const BUSY = 8;
-const GATHER_MS = 8;
+const BUSY = 24;
+const GATHER_MS = 20;
 /** While nobody has a webhook, its place in the events is moved on this often. */
 const UNWANTED_MS = 1000;
 
@@ -81,7 +81,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
   );
   let last_seen = 0n;
   let last_asked = 0n;
-  const courier = createCourier({
+  const courier = new Courier({
     written() {
       const written = Number(last_seen - last_asked);
       last_asked = last_seen;
@@ -169,7 +169,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
 /** Turns events into deliveries as they come. */
 function createFan(
   { db, clock, log, alarm }: WebhooksDeps,
-  courier: ReturnType<typeof createCourier>,
+  courier: Courier,
   membership: ReturnType<typeof createMembership>,
   /** The order of events was counted anew. */
   startOver: () => void,
@@ -209,7 +209,7 @@ function createFan(
         return null;
       }
       courier.offer(out.fresh);
-      if (out.fresh.some(({ delivery }) => !membership.owns(delivery.shard))) alarm.ring(CHANNELS.webhooks);
+      if (out.fresh.some(({ shard }) => !membership.owns(shard))) alarm.ring(CHANNELS.webhooks);
       if (out.seen > seen) seen = out.seen;
       if (out.more) continue;
       // While much happens, a transaction for each moment would take what the payments need.
