@@ -41,9 +41,11 @@ test('a line is complete only by an answer that nothing was missed behind', () =
 test('what ended since the database was asked is not taken from its answer again', () => {
   const line = new Line('w', receiver);
   line.add(due('a'));
-  assert.equal(line.take()?.id, 'a');
+  const first = line.take();
+  assert.equal(first?.id, 'a');
   line.ask();
   line.forget('a');
+  if (first) line.over(first);
   assert.equal(line.add(due('a')), true);
   assert.equal(line.take(), null);
   line.ask();
