@@ -34,7 +34,8 @@ import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 import { createResolve, type Resolve } from './webhooks/resolve.ts';
 import { comeDown, COUNTED_ANEW } from './webhooks/restore.ts';
-import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
+import { CHANNELS } from './webhooks/channels.ts';
+import { createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
   /** Where it listens, without `/v1`. */
