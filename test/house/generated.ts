@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { format } from 'prettier';
+import { format, resolveConfig } from 'prettier';
+import { VARIABLES } from '../../src/config.ts';
 import { picture } from './picture.ts';
 import { readSources } from './source.ts';
 
@@ -14,8 +15,16 @@ function withPart(text: string, name: string, part: string): string {
   return `${before}${begin(name)}\n\n${part}\n\n${rest.slice(at)}`;
 }
 
+const variables = (): string =>
+  [
+    '| variable | default | meaning |',
+    '| --- | --- | --- |',
+    ...VARIABLES.map(({ name, fallback, meaning }) => `| \`${name}\` | ${fallback} | ${meaning} |`),
+  ].join('\n');
+
 const PARTS: { path: string; name: string; part: () => string }[] = [
   { path: 'ARCHITECTURE.md', name: 'rooms', part: () => picture('src', readSources('src')) },
+  { path: 'README.md', name: 'configuration', part: variables },
 ];
 
 /** The documents with parts that come from the sources: as they are, and as they have to be. */
@@ -23,7 +32,7 @@ export async function generated(): Promise<{ path: string; is: string; must_be: 
   return Promise.all(
     PARTS.map(async ({ path, name, part }) => {
       const is = readFileSync(path, 'utf8');
-      const options = { parser: 'markdown', printWidth: 110 };
+      const options = { ...(await resolveConfig(path)), filepath: path };
       return { path, is, must_be: await format(withPart(is, name, part()), options) };
     }),
   );
