@@ -6,6 +6,7 @@ import { generated } from './house/generated.ts';
 import { longFunctions, measure } from './house/measure.ts';
 import { arrowsOf, roomOf, SLICES } from './house/rooms.ts';
 import { readSources } from './house/source.ts';
+import { testedThreats, THREATS } from './house/threats.ts';
 
 const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
   encoding: 'utf8',
@@ -75,6 +76,12 @@ test('what documents say of the sources is what the sources say', async () => {
   for (const { path, is, must_be } of await generated()) {
     assert.equal(is, must_be, `${path} differs from the sources: npm run docs`);
   }
+});
+
+test('every threat has a test whose name carries its number', () => {
+  const known = Object.keys(THREATS).map(Number);
+  const by_number = (a: number, b: number): number => a - b;
+  assert.deepEqual([...testedThreats()].sort(by_number), known);
 });
 
 test('no tracked file names a place outside the project', () => {
