@@ -78,6 +78,16 @@ test('what documents say of the sources is what the sources say', async () => {
   }
 });
 
+test('every file that a document names is there', () => {
+  for (const path of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md']) {
+    const text = readFileSync(path, 'utf8');
+    for (const [, name = ''] of text.matchAll(/`((?:[\w-]+\/)*[\w.-]+\.(?:ts|sql|md))`/g)) {
+      const found = tracked.some((file) => file === name || file.endsWith(`/${name}`));
+      assert.ok(found, `${path} names ${name}`);
+    }
+  }
+});
+
 test('every threat has a test whose name carries its number', () => {
   const known = Object.keys(THREATS).map(Number);
   const by_number = (a: number, b: number): number => a - b;
