@@ -72,6 +72,12 @@ test('files and functions are as short as the house wants them, and comments say
   assert.ok(comment_share >= least && comment_share <= most, `share of comments: ${comment_share}`);
 });
 
+test('what others build on says what it gives: core, ledger and the port to nodes', () => {
+  const built_on = sources.filter(({ path }) => /^src\/(?:core\/|ledger\/|lightning\/node\.ts)/.test(path));
+  const silent = built_on.flatMap(({ path, undocumented }) => undocumented.map((name) => `${path} ${name}`));
+  assert.deepEqual(silent, []);
+});
+
 test('what documents say of the sources is what the sources say', async () => {
   for (const { path, is, must_be } of await generated()) {
     assert.equal(is, must_be, `${path} differs from the sources: npm run docs`);

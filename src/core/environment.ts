@@ -13,6 +13,7 @@ export interface Variable<T> {
 
 /** A tree of variables and fixed values, and what it is once it is read. */
 type Tree = { [key: string]: Variable<unknown> | Tree | number };
+/** What a tree becomes once it is read: each variable its value. */
 export type ValuesOf<T> =
   T extends Variable<infer V> ? V : T extends number ? number : { readonly [K in keyof T]: ValuesOf<T[K]> };
 
@@ -61,6 +62,7 @@ export const list = (value: string | null): string[] =>
     .map((part) => part.trim())
     .filter((part) => part !== '');
 
+/** An address by one of these protocols (`https:`), without the slash at its end; null where it is not set. */
 export function url(
   name: string,
   fallback: string,

@@ -26,6 +26,8 @@ export interface Source {
   functions: FunctionSize[];
   imports: Import[];
   exports: string[];
+  /** Exported functions and interfaces that no doc comment stands before. */
+  undocumented: string[];
 }
 
 type Named = { type: string; name?: unknown; value?: unknown } | null;
@@ -80,6 +82,21 @@ function commentLines(text: string, comments: Comment[]): number {
   return without.split('\n').filter((line) => line.includes('\0') && /^[\0\s]*$/.test(line)).length;
 }
 
+function undocumentedOf(program: Node & { type: 'Program' }, text: string): string[] {
+  return program.body.flatMap((node) => {
+    if (node.type !== 'ExportNamedDeclaration' || /\*\/\s*$/.test(text.slice(0, node.start))) return [];
+    const { declaration } = node;
+    if (declaration?.type === 'VariableDeclaration') {
+      return declaration.declarations
+        .filter(({ init }) => init?.type === 'ArrowFunctionExpression')
+        .map(({ id }) => nameOf(id));
+    }
+    const named =
+      declaration?.type === 'FunctionDeclaration' || declaration?.type === 'TSInterfaceDeclaration';
+    return named ? [nameOf(declaration.id)] : [];
+  });
+}
+
 /** Where an import leads among the files given, also when it is written as in compiled code. */
 function targetOf(from: string, to: string, known: ReadonlySet<string>): string | undefined {
   const stem = join(from, '..', to);
@@ -125,6 +142,7 @@ function readSource(path: string, known: ReadonlySet<string>): Source {
     exports: module.staticExports
       .flatMap(({ entries }) => entries)
       .map(({ exportName }) => exportName.name ?? 'default'),
+    undocumented: undocumentedOf(program, text),
   };
 }
 
