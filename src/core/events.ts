@@ -80,6 +80,8 @@ export interface EventPage {
   has_more: boolean;
   /** Events behind the place were removed, in what this same read saw: the page does not go on where it ended. */
   removed: boolean;
+  /** How often events were counted anew before: places of another epoch mean nothing in this one. */
+  epoch: number;
 }
 
 /** The next events behind a place, in order, of one environment or of all; those not readable yet stay away. */
@@ -90,10 +92,12 @@ export async function readEvents(
   limit: number,
 ): Promise<EventPage> {
   const own = scope ? 'e.organization_id = $4 AND e.environment_id = $5 AND' : '';
-  const rows = await sql.query<(StoredEvent | { seq: null }) & { bound: bigint; removed: boolean }>(
-    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound, EXISTS (
-       SELECT 1 FROM event_places p WHERE p.name = 'removed' AND (p.horizon, p.seq) > ($1, $2)) AS removed)
-     SELECT n.bound, n.removed, found.* FROM now n LEFT JOIN LATERAL (
+  const rows = await sql.query<
+    (StoredEvent | { seq: null }) & { bound: bigint; removed: boolean; epoch: number }
+  >(
+    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound, (p.horizon, p.seq) > ($1, $2) AS removed, p.epoch
+       FROM event_places p WHERE p.name = 'removed')
+     SELECT n.bound, n.removed, n.epoch, found.* FROM now n LEFT JOIN LATERAL (
        SELECT ${EVENT_COLUMNS} FROM events e WHERE ${own} (e.horizon, e.seq) > ($1, $2) AND e.horizon < n.bound
        ORDER BY e.horizon, e.seq LIMIT $3) found ON true
      ORDER BY found.horizon, found.seq`,
@@ -102,12 +106,13 @@ export async function readEvents(
   );
   const bound = rows[0]?.bound ?? 0n;
   const removed = rows[0]?.removed ?? false;
+  const epoch = rows[0]?.epoch ?? 0;
   const events = rows.filter((row) => row.seq !== null);
   const last = events.at(-1);
   const has_more = events.length === limit;
   const end: EventPlace = { horizon: bound - 1n, seq: END_OF_HORIZON };
   const next = has_more && last ? last : isAfter(end, after) ? end : after;
-  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more, removed };
+  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more, removed, epoch };
 }
 
 /** Events at these places, in any order. */

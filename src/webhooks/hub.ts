@@ -2,16 +2,9 @@ import type { ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { createFollower, type Follower } from '../core/alarm.ts';
 import type { Database } from '../core/db.ts';
-import {
-  END_OF_HORIZON,
-  isAfter,
-  READABLE_BELOW,
-  readEvents,
-  type EventPlace,
-  type StoredEvent,
-} from '../core/events.ts';
+import { isAfter, readEvents, type EventPlace, type StoredEvent } from '../core/events.ts';
 import type { Bodies } from './body.ts';
-import { placeId } from './place.ts';
+import { placeId, placeNow } from './place.ts';
 
 /** What a client wants to hear; absent is anything. */
 export interface EventFilter {
@@ -30,6 +23,7 @@ export const passes = (filter: EventFilter, event: StoredEvent): boolean =>
 
 /** What was told lately: a stream that has come this far goes on from here. */
 interface Tail {
+  epoch: number;
   from: EventPlace;
   to: EventPlace;
   recent: StoredEvent[];
@@ -47,6 +41,8 @@ interface Stream {
   filter: EventFilter;
   socket: ServerResponse;
   after: EventPlace;
+  /** That of its places: where events are counted anew, it ends. */
+  readonly epoch: number;
   /** Told by the tail; otherwise it reads from the database itself, until it has caught up. */
   live: boolean;
 }
@@ -60,18 +56,12 @@ const MAX_UNREAD_BYTES = 1_048_576;
 const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
 /** A place without an event: a client resumes from there, and hears nothing of it. */
-const heartbeat = (place: EventPlace): string => `: still here\nid: ${placeId(place)}\n\n`;
+const heartbeat = ({ after, epoch }: Stream): string => `: still here\nid: ${placeId(after, epoch)}\n\n`;
 /** Streams that read from the database at once; others wait for their turn. */
 const READING = 8;
 
 const scopeKey = ({ organization_id, environment_id }: Scope): string =>
   `${organization_id}/${environment_id}`;
-
-/** Where the next event will be: behind all that can be read now. */
-export async function placeNow(db: Database): Promise<EventPlace> {
-  const [row] = await db.query<{ bound: bigint }>(`SELECT ${READABLE_BELOW} AS bound`, [], 'place now');
-  return { horizon: (row?.bound ?? 1n) - 1n, seq: END_OF_HORIZON };
-}
 
 export interface HubDeps {
   db: Database;
@@ -108,7 +98,7 @@ export class Hub {
     this.#streams.set(key, (this.#streams.get(key) ?? new Set()).add(stream));
     const close = (): void => this.#close(stream);
     given.socket.on('close', close).on('error', close);
-    given.socket.write(heartbeat(given.after));
+    given.socket.write(heartbeat(stream));
     this.#follower.wake(0n);
     this.#startCatchUp(stream);
   }
@@ -169,18 +159,22 @@ export class Hub {
     }
     if (!this.#tail) {
       const place = await placeNow(this.#deps.db);
-      this.#tail = { from: place, to: place, recent: [] };
+      this.#tail = { epoch: place.epoch, from: place, to: place, recent: [] };
     }
     const mine = this.#tail;
     let seen = 0n;
     for (;;) {
       const page = await readEvents(this.#deps.db, mine.to, null, TAIL);
       if (this.#tail !== mine) return null;
+      if (page.epoch !== mine.epoch) {
+        this.startOver();
+        return null;
+      }
       // Told further, they would skip what is gone: their clients come back, and are refused.
       if (page.removed) this.#closeAll();
       for (const event of page.events) {
         if (event.seq > seen) seen = event.seq;
-        this.#tellLive(event);
+        this.#tellLive(event, page.epoch);
       }
       // In this same turn of the event loop, so that no stream joins in between.
       mine.recent.push(...page.events);
@@ -191,11 +185,12 @@ export class Hub {
     }
   }
 
-  #tellLive(event: StoredEvent): void {
+  #tellLive(event: StoredEvent, epoch: number): void {
     const set = this.#streams.get(scopeKey(event));
     if (!set) return;
     let frame: Buffer | null = null;
-    for (const stream of set) this.#tell(stream, event, () => (frame ??= Buffer.from(this.#frameOf(event))));
+    for (const stream of set)
+      this.#tell(stream, event, () => (frame ??= Buffer.from(this.#frameOf(event, epoch))));
   }
 
   #tell(stream: Stream, event: StoredEvent, frame: () => string | Buffer): void {
@@ -207,8 +202,8 @@ export class Hub {
     if (stream.socket.writableLength > MAX_UNREAD_BYTES) this.#startCatchUp(stream);
   }
 
-  #frameOf(event: StoredEvent): string {
-    return `id: ${placeId(event)}\nevent: ${event.type}.${event.event}\ndata: ${this.#deps.bodies.ofEvent(event)}\n\n`;
+  #frameOf(event: StoredEvent, epoch: number): string {
+    return `id: ${placeId(event, epoch)}\nevent: ${event.type}.${event.event}\ndata: ${this.#deps.bodies.ofEvent(event)}\n\n`;
   }
 
   #startCatchUp(stream: Stream): void {
@@ -223,9 +218,11 @@ export class Hub {
   async #catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
       const page = await this.#reading(() => readEvents(this.#deps.db, stream.after, stream.scope, PAGE));
-      if (page.removed) return this.#closeAs(stream, 'its next events were removed');
+      if (page.removed || page.epoch !== stream.epoch) {
+        return this.#closeAs(stream, 'its next events were removed');
+      }
       for (const event of page.events) {
-        if (passes(stream.filter, event)) stream.socket.write(this.#frameOf(event));
+        if (passes(stream.filter, event)) stream.socket.write(this.#frameOf(event, stream.epoch));
         stream.after = { horizon: event.horizon, seq: event.seq };
         if (!(await this.#drained(stream))) return;
       }
@@ -237,10 +234,11 @@ export class Hub {
   }
 
   #joinsTail(stream: Stream): boolean {
-    if (!this.#tail || isAfter(this.#tail.from, stream.after)) return false;
+    if (this.#tail?.epoch !== stream.epoch || isAfter(this.#tail.from, stream.after)) return false;
     stream.live = true;
     for (const event of this.#tail.recent) {
-      if (scopeKey(event) === scopeKey(stream.scope)) this.#tell(stream, event, () => this.#frameOf(event));
+      if (scopeKey(event) === scopeKey(stream.scope))
+        this.#tell(stream, event, () => this.#frameOf(event, stream.epoch));
     }
     return true;
   }
@@ -271,7 +269,7 @@ export class Hub {
     for (const stream of open) {
       // Told by the tail, it has heard all that the tail has read, however little of that passed its filter.
       if (stream.live && this.#tail && isAfter(this.#tail.to, stream.after)) stream.after = this.#tail.to;
-      if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream.after));
+      if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream));
     }
     const gone = await this.#deps.withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
     for (const stream of open) if (gone.has(stream.key_id)) this.#close(stream);
