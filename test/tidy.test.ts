@@ -19,10 +19,10 @@ const figures = measure('src', sources);
 /** What src/ is held to; `npm run measure` prints the figures and says how they are counted. */
 const LIMITS = {
   file_lines: 400,
-  function_lines: 165,
+  function_lines: 147,
   median_function_lines: 10,
   ninetieth_function_lines: 40,
-  comment_share: { least: 0.07, most: 0.25 },
+  comment_share: { least: 0.08, most: 0.25 },
 };
 
 /** The few arrows between slices: a payment uses up a quote and obeys its wallet's policies. */
