@@ -92,7 +92,7 @@ test('an event whose transaction commits late is never skipped', async () => {
   assert.deepEqual((await readAll(late.next)).events, [], 'and nothing is read twice');
 });
 
-test('a transaction that rolls back holds nobody back and leaves nothing', async () => {
+test('threat 14: a transaction that rolls back holds nobody back and leaves nothing', async () => {
   const start = (await readAll(FIRST_PLACE)).next;
   const lost = await openTransaction();
   await insertEvents(lost.sql, [eventOf(randomUUID(), 'lost')]);

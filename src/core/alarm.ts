@@ -85,6 +85,7 @@ export function createAlarm({ db, log }: { db: Database; log: Logger }, channels
   };
 }
 
+/** Somebody who reads on from a place whenever there may be more. */
 export interface Follower {
   /** Something was written, up to this number. */
   wake(wanted: bigint): void;

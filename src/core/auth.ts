@@ -16,6 +16,7 @@ export interface Credentials {
   address: string;
 }
 
+/** Lets requests in, or refuses them as the contract says. */
 export interface Authenticator {
   /** Who asks; throws `missing_credentials`, `wrong_credentials`, `invalid_token` or `access_rights`. */
   authenticate(credentials: Credentials): Promise<Caller>;
@@ -48,6 +49,7 @@ const MAX_CACHED = 10_000;
 const RECONNECT_MS = 1000;
 const CHANNEL = 'coulomb_keys';
 
+/** What is stored of an API key: SHA-256, as the key is 256 random bits. The key itself is nowhere. */
 export const hashKey = (api_key: string): Buffer => createHash('sha256').update(api_key).digest();
 
 const READ_KEYS = `

@@ -4,6 +4,7 @@ export interface Clock {
   now(): number;
 }
 
+/** The machine's clock. */
 export const systemClock: Clock = { now: () => Date.now() };
 
 /** RFC 3339, UTC, microseconds, `Z`, of milliseconds since the epoch. */
@@ -31,7 +32,7 @@ export function createTimestamps(clock: Clock): () => string {
 
 const PATIENCE_MS = 2000;
 
-/** The work's result, or a rejection when it takes longer. */
+/** The work's result, or a rejection when it takes longer; the work itself goes on, and its end is nobody's. */
 export async function within<T>(work: Promise<T>, timeout_ms = PATIENCE_MS): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {

@@ -20,6 +20,7 @@ export function wireTime(text: string): string {
   return `${day}T${seconds}.${fraction.padEnd(6, '0')}Z`;
 }
 
+/** A row as the driver gives it: int8 as bigint, timestamps as text of the wire. */
 export type Row = Record<string, unknown>;
 
 /** Something that runs SQL: the pool, or a client inside a transaction. */
@@ -28,6 +29,7 @@ export interface Sql {
   query<R = Row>(text: string, values?: unknown[], name?: string): Promise<R[]>;
 }
 
+/** The pool of one process. */
 export interface Database extends Sql {
   /** Runs `work` in one READ COMMITTED transaction on one connection; rolls back when it throws. */
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
@@ -37,6 +39,7 @@ export interface Database extends Sql {
   close(): Promise<void>;
 }
 
+/** Where the database is, and what bounds each connection to it. */
 export interface DatabaseOptions {
   url: string;
   max_connections: number;
@@ -74,7 +77,10 @@ function writesTogether(client: pg.ClientBase): () => void {
   };
 }
 
-/** Opens a pool. Nothing connects until the first query. */
+/**
+ * Opens a pool. Nothing connects until the first query. A query rejects with `pg`'s error: `isUnavailable` tells a database
+ * that is away from a statement that is wrong.
+ */
 export function openDatabase(options: DatabaseOptions): Database {
   // Every statement of the server finds its rows by an index. The planner must not learn that from statistics
   // that a young table does not have yet: a hash join planned on an empty table stays cached while it grows.
@@ -146,8 +152,8 @@ export const rowsParameter = (rows: readonly object[]): string => JSON.stringify
 const insertNames = new Map<string, string>();
 
 /**
- * `INSERT` of many rows in one statement. All rows have the keys of the first one;
- * columns that they do not name take the table's defaults.
+ * `INSERT` of many rows in one statement. All rows have the keys of the first one; columns that they do
+ * not name take the table's defaults. Rejects on a key that exists, like any constraint.
  */
 export async function insertRows(sql: Sql, table: string, rows: readonly object[]): Promise<void> {
   const first = rows[0];

@@ -70,8 +70,10 @@ const ERROR_STATUS = {
   quote_not_found: 404,
 } as const;
 
+/** What a client branches on first. */
 export type ErrorType = keyof typeof ERROR_STATUS;
 
+/** What a refusal says beside its type and text: the contract has codes and context for some types. */
 export interface ErrorExtra {
   code?: string;
   context?: Record<string, unknown>;

@@ -20,6 +20,7 @@ export interface EventPlace {
   seq: bigint;
 }
 
+/** An event as it is read. */
 export interface StoredEvent extends EventPlace {
   organization_id: string;
   environment_id: string;
@@ -34,8 +35,10 @@ export interface StoredEvent extends EventPlace {
 
 /** After every event of a horizon. */
 export const END_OF_HORIZON = 2n ** 63n - 1n;
+/** Before every event. */
 export const FIRST_PLACE: EventPlace = { horizon: 0n, seq: 0n };
 
+/** Whether `a` comes later in the order in which events are read. */
 export const isAfter = (a: EventPlace, b: EventPlace): boolean =>
   a.horizon > b.horizon || (a.horizon === b.horizon && a.seq > b.seq);
 
@@ -69,6 +72,7 @@ export async function insertEvents(sql: Sql, events: readonly NewEvent[]): Promi
 const EVENT_COLUMNS = `e.organization_id, e.environment_id, e.horizon, e.seq, e.payment_id, e.wallet_id, e.type, e.event,
   e.at, e.payment::text AS payment`;
 
+/** Events in order, and where to go on. */
 export interface EventPage {
   events: StoredEvent[];
   /** Where the next page begins: behind the last event, or behind all that can be read now. */

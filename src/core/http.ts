@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
 
+/** What a key may do. */
 export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
 
 /** Who asks: an API key, with its one organization and environment. */
@@ -14,6 +15,7 @@ export interface Caller {
   features: ReadonlySet<string>;
 }
 
+/** A request that was let in and has the shape of its schemas. */
 export interface RouteInput<P, Q, B> {
   caller: Caller;
   params: P;

@@ -5,6 +5,7 @@ import type { Database } from './db.ts';
 import { ApiError } from './errors.ts';
 import { isSealed, type Vault } from './vault.ts';
 
+/** What was answered, to be answered again. */
 export interface Answer {
   status: number;
   body: string;
@@ -22,6 +23,7 @@ export interface IdempotentRequest {
   secret: boolean;
 }
 
+/** Runs each request once for its key. */
 export interface Idempotency {
   /** Runs the request once per key; a repetition gets the stored answer. `body` of 5xx is never stored. */
   once(request: IdempotentRequest, run: () => Promise<Answer>): Promise<Answer>;

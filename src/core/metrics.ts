@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+/** What the slices count with: they know nothing of the library behind it. */
 export interface Metrics {
   registry: Registry;
   request(operation_id: string, status: number, seconds: number): void;

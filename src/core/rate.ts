@@ -18,9 +18,10 @@ export function parseRate(text: string): Rate | null {
   return { coefficient: BigInt(coefficient), scale: Number(scale) };
 }
 
+/** The form on the wire and in the database: `6500000e0`. */
 export const formatRate = ({ coefficient, scale }: Rate): string => `${coefficient}e${scale}`;
 
-/** A stored rate, which was checked when it was stored. */
+/** A stored rate, which was checked when it was stored; throws on anything else, as that is a fault of ours. */
 export function readRate(text: string): Rate {
   const rate = parseRate(text);
   if (!rate) throw new Error(`not a rate: ${text}`);
@@ -39,7 +40,10 @@ export function normalRate(rate: Rate): Rate {
 
 const BASIS = 10_000n;
 
-/** The rate moved by `bps` basis points: up for who buys bitcoin with dollars, down for who sells it. */
+/**
+ * The rate moved by `bps` basis points (below 10,000): up for who buys bitcoin with dollars, down for who sells it. Exact:
+ * the scale grows by four digits.
+ */
 export const withSpread = (rate: Rate, bps: number, way: 'up' | 'down'): Rate =>
   bps === 0
     ? rate

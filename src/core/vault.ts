@@ -30,6 +30,7 @@ export function parseKey(text: string): Buffer | null {
 /** Whether a stored text is sealed. */
 export const isSealed = (text: string): boolean => text.startsWith(PREFIX);
 
+/** A vault with this key of 32 bytes. A random IV for every text: the same text never looks the same twice. */
 export function createVault(key: Buffer): Vault {
   return {
     has_key: true,
