@@ -4,7 +4,7 @@ import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
 import { addGauges, addRateGauges } from './gauges.ts';
 import { createAlarm } from './core/alarm.ts';
-import { createAuthenticator } from './core/auth.ts';
+import { createAuthenticator, KEYS_CHANNEL } from './core/auth.ts';
 import { systemClock, timeText, within, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
 import { createIdempotency } from './core/idempotency.ts';
@@ -101,7 +101,7 @@ export async function startServer(
   const real = await openRealNodes(config, db, log);
   const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
-  const alarm = createAlarm({ db, log }, Object.values(CHANNELS));
+  const alarm = createAlarm({ db, log }, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
   const rates = createRates({ clock, log, config: config.rates });
   const payments = createPayments({
     db,
@@ -126,7 +126,7 @@ export async function startServer(
     resolve,
     show: (row) => stringifyJson(paymentView(row as unknown as Payment)),
   });
-  const authenticator = createAuthenticator({ db, clock, log });
+  const authenticator = createAuthenticator({ db, clock, alarm });
   const idempotency = createIdempotency({ db, clock, vault });
   const { max_batch, max_queue } = config;
   const app = await buildApp({
@@ -180,7 +180,6 @@ export async function startServer(
       Promise.all([...nodes.values()].filter((node) => node.reachable()).map(books.book)),
     ),
   ];
-  await authenticator.start();
   // The sandbox has a rate of its own.
   if (real.length > 0) rates.start();
   await payments.start();
@@ -201,7 +200,6 @@ export async function startServer(
       await alarm.stop();
       await rates.stop();
       for (const node of nodes.values()) await node.stop();
-      await authenticator.stop();
       await db.close();
     },
   };

@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js';
-import { hashKey } from '../core/auth.ts';
+import { hashKey, KEYS_CHANNEL } from '../core/auth.ts';
 import type { Database, Sql } from '../core/db.ts';
 import type { Permission } from '../core/http.ts';
 import { newApiKey, newId } from '../core/ids.ts';
@@ -64,7 +64,7 @@ export const listKeys = (sql: Sql): Promise<Record<string, unknown>[]> =>
   );
 
 /** Tells every server that keys or features changed: call after the commit. */
-export const tellServers = (db: Database): Promise<unknown> => db.query('NOTIFY coulomb_keys');
+export const tellServers = (db: Database): Promise<unknown> => db.query(`NOTIFY ${KEYS_CHANNEL}`);
 
 /** Revokes a key; servers know at once. Throws when there is none. */
 export async function revokeKey(db: Database, id: string): Promise<void> {
