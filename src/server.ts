@@ -7,7 +7,7 @@ import { createAlarm } from './core/alarm.ts';
 import { createAuthenticator, KEYS_CHANNEL } from './core/auth.ts';
 import { systemClock, timeText, within, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
-import { createIdempotency } from './core/idempotency.ts';
+import { sweepIdempotencyKeys } from './core/idempotency.ts';
 import { createMetrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
@@ -127,15 +127,13 @@ export async function startServer(
     show: (row) => stringifyJson(paymentView(row as unknown as Payment)),
   });
   const authenticator = createAuthenticator({ db, clock, alarm });
-  const idempotency = createIdempotency({ db, clock, vault });
   const { max_batch, max_queue } = config;
   const app = await buildApp({
     config,
     log,
-    clock,
     metrics,
     authenticator,
-    idempotency,
+    idempotency: { db, clock, vault },
     routes: [
       ...walletRoutes({ db, clock, nodes }),
       ...paymentRoutes({
@@ -168,7 +166,7 @@ export async function startServer(
   addRateGauges(metrics, clock, rates);
   const timers = [
     every(SWEEP_MS, log, async () => {
-      await idempotency.sweep();
+      await sweepIdempotencyKeys(db, clock);
       await sweepMinutes(db, clock);
       await sweepUnusedQuotes(db, clock);
       await rollUp(db);
