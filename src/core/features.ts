@@ -1,4 +1,5 @@
 import { ApiError } from './errors.ts';
+import type { Caller } from './http.ts';
 
 /** Refuses with `feature_flag_disabled` when the organization has a feature switched off. */
 export function requireFeature(features: ReadonlySet<string>, feature: string): void {
@@ -6,4 +7,9 @@ export function requireFeature(features: ReadonlySet<string>, feature: string): 
   throw new ApiError('feature_flag_disabled', `the feature ${feature} is not enabled`, {
     context: { feature },
   });
+}
+
+/** Hides what only the sandbox has from production environments. */
+export function requireStaging(caller: Caller): void {
+  if (caller.environment_kind !== 'staging') throw new ApiError('not_found', 'no such route');
 }
