@@ -2,6 +2,7 @@
 export type Currency = string;
 
 export const MSATS_PER_SAT = 1000n;
+export const MSATS_PER_BTC = 100_000_000_000n;
 
 /** 21 million BTC in msats: more bitcoin than there will ever be. */
 export const MAX_BTC_MSATS = 2_100_000_000_000_000_000n;

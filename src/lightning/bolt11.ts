@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
+import { MAX_BTC_MSATS } from '../core/money.ts';
 import { bytesToWords, numberToWords, paddingIsZero, wordsToBytes, wordsToNumber } from './words.ts';
 
 /** An invoice that no careful payer should pay; the message says why. */
@@ -31,7 +32,6 @@ const MULTIPLIER: Record<string, [numerator: bigint, denominator: bigint]> = {
   n: [100n, 1n],
   p: [1n, 10n],
 };
-const MAX_MSATS = 2_100_000_000_000_000_000n;
 const SIGNATURE_WORDS = 104;
 const TIMESTAMP_WORDS = 7;
 const HASH_WORDS = 52;
@@ -51,7 +51,7 @@ function readAmount(digits: string | undefined, multiplier = ''): bigint | null 
   const scaled = BigInt(digits) * numerator;
   if (scaled % denominator !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
   const amount = scaled / denominator;
-  if (amount > MAX_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
+  if (amount > MAX_BTC_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
   return amount;
 }
 
