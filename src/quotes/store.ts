@@ -1,3 +1,4 @@
+import { timeText, type Clock } from '../core/clock.ts';
 import { rowsParameter, type Sql } from '../core/db.ts';
 import type { QuoteLine } from './rules.ts';
 
@@ -119,17 +120,26 @@ export async function listQuotes(
   return { items, total: count?.total ?? 0n };
 }
 
-/** Removes a step of the quotes that nobody used and that were asked for before a time. Answers how many. */
-export async function sweepQuotes(sql: Sql, before: string, most: number): Promise<number> {
-  const gone = await sql.query(
-    `DELETE FROM quotes q USING (
-       SELECT organization_id, environment_id, id FROM quotes
-       WHERE consumed_at IS NULL AND requested_at < $1 ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED
-     ) old
-     WHERE q.organization_id = old.organization_id AND q.environment_id = old.environment_id AND q.id = old.id
-     RETURNING q.id`,
-    [before, most],
-    'sweep quotes',
-  );
-  return gone.length;
+/** A quote that nobody used is of interest for a while: who asks why a payment was refused still finds it. */
+const UNUSED_MS = 30 * 24 * 3_600_000;
+const SWEEP_STEP = 1000;
+// What is left is taken by the next sweep, a minute later.
+const MAX_SWEEP_STEPS = 50;
+
+/** Removes quotes that nobody used, step by step. */
+export async function sweepQuotes(sql: Sql, clock: Clock): Promise<void> {
+  const before = timeText(clock.now() - UNUSED_MS);
+  for (let step = 0; step < MAX_SWEEP_STEPS; step += 1) {
+    const gone = await sql.query(
+      `DELETE FROM quotes q USING (
+         SELECT organization_id, environment_id, id FROM quotes
+         WHERE consumed_at IS NULL AND requested_at < $1 ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED
+       ) old
+       WHERE q.organization_id = old.organization_id AND q.environment_id = old.environment_id AND q.id = old.id
+       RETURNING q.id`,
+      [before, SWEEP_STEP],
+      'sweep quotes',
+    );
+    if (gone.length < SWEEP_STEP) return;
+  }
 }
