@@ -166,7 +166,7 @@ async function answerRoute(
   const search = request.url.indexOf('?');
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
   const handle = (): Promise<unknown> => {
-    const input = { caller, params, query, body, request_id: request.id, headers: request.headers };
+    const input = { caller, params, query, body, headers: request.headers };
     return route.handler(input as Parameters<Route['handler']>[0]);
   };
   const answerOf = (result: unknown): Answer => {

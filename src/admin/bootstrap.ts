@@ -1,5 +1,5 @@
 import type { Database, Sql } from '../core/db.ts';
-import { newId } from '../core/ids.ts';
+import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
 import { createLine } from '../credit/store.ts';
 import { insertWallet } from '../wallets/store.ts';
@@ -20,12 +20,8 @@ export interface BootstrapRequest {
 }
 
 /** What a client needs to begin, under the names that existing clients read. */
-export interface Credentials {
+export interface Credentials extends EnvironmentRef, WalletOnLine {
   api_key: string;
-  organization_id: string;
-  environment_id: string;
-  line_of_credit_id: string;
-  wallet_id: string;
   network: string;
   /** On the sandbox a wallet of dollars stands beside the first one. */
   usd?: WalletOnLine;
@@ -68,9 +64,7 @@ export function nodeFor(
   throw new Error(`no ${id === undefined ? 'node' : `node ${id}`} serves ${network} for ${kind} here`);
 }
 
-interface NewWalletOnLine {
-  organization_id: string;
-  environment_id: string;
+interface NewWalletOnLine extends EnvironmentRef {
   node_id: string;
   /** As it is stored, and as requests name it. */
   network: string;

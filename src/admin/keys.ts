@@ -2,14 +2,12 @@ import ipaddr from 'ipaddr.js';
 import { hashKey, KEYS_CHANNEL } from '../core/auth.ts';
 import type { Database, Sql } from '../core/db.ts';
 import type { Permission } from '../core/http.ts';
-import { newApiKey, newId } from '../core/ids.ts';
+import { newApiKey, newId, type EnvironmentRef } from '../core/ids.ts';
 import { trail } from './trail.ts';
 
 const PERMISSIONS: readonly Permission[] = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
 
-export interface NewKey {
-  organization_id: string;
-  environment_id: string;
+export interface NewKey extends EnvironmentRef {
   name: string;
   permissions: readonly string[];
   expires_at: string | null;

@@ -20,12 +20,8 @@ export interface Authenticator {
   authenticate(credentials: Credentials): Promise<Caller>;
 }
 
-interface KeyRow {
+interface KeyRow extends Omit<Caller, 'permissions' | 'features'> {
   secret_hash: Buffer;
-  key_id: string;
-  organization_id: string;
-  environment_id: string;
-  environment_kind: 'staging' | 'production';
   permissions: Permission[];
   valid_ips: string[] | null;
   expires_at: string | null;

@@ -1,9 +1,8 @@
 import { rowsParameter, type Sql } from './db.ts';
+import type { EnvironmentRef } from './ids.ts';
 
 /** What a payment's step tells the outside; written by the transaction that makes the step. */
-export interface NewEvent {
-  organization_id: string;
-  environment_id: string;
+export interface NewEvent extends EnvironmentRef {
   payment_id: string;
   wallet_id: string;
   /** `send` or `receive`. */
@@ -20,14 +19,7 @@ export interface EventPlace {
   seq: bigint;
 }
 
-export interface StoredEvent extends EventPlace {
-  organization_id: string;
-  environment_id: string;
-  payment_id: string;
-  wallet_id: string;
-  type: string;
-  event: string;
-  at: string;
+export interface StoredEvent extends EventPlace, Omit<NewEvent, 'payment'> {
   /** The payment's row of then, with the types of a row read now. */
   payment: Record<string, unknown>;
 }
@@ -114,7 +106,7 @@ export interface EventPage {
 export async function readEvents(
   sql: Sql,
   after: EventPlace,
-  scope: { organization_id: string; environment_id: string } | null,
+  scope: EnvironmentRef | null,
   limit: number,
 ): Promise<EventPage> {
   const own = scope ? 'e.organization_id = $4 AND e.environment_id = $5 AND' : '';
@@ -142,7 +134,7 @@ export async function readEvents(
 /** Events at these places, in any order. */
 export async function readEventsAt(
   sql: Sql,
-  places: readonly (EventPlace & { organization_id: string; environment_id: string })[],
+  places: readonly (EventPlace & EnvironmentRef)[],
 ): Promise<StoredEvent[]> {
   if (places.length === 0) return [];
   const rows = await sql.query<EventRow>(

@@ -1,13 +1,12 @@
 import type { ServerResponse } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
+import type { EnvironmentRef } from './ids.ts';
 
 export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
 
 /** Who asks: an API key, with its one organization and environment. */
-export interface Caller {
+export interface Caller extends EnvironmentRef {
   key_id: string;
-  organization_id: string;
-  environment_id: string;
   environment_kind: 'staging' | 'production';
   permissions: ReadonlySet<Permission>;
   /** The organization's features that are on. */
@@ -19,7 +18,6 @@ export interface RouteInput<P, Q, B> {
   params: P;
   query: Q;
   body: B;
-  request_id: string;
   /** As sent, in lower case. */
   headers: Readonly<Record<string, string | string[] | undefined>>;
 }

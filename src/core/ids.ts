@@ -1,5 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 
+/** Whose something is: an environment of an organization. */
+export interface EnvironmentRef {
+  organization_id: string;
+  environment_id: string;
+}
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** True for the textual form of a UUID of any version, in either case. */

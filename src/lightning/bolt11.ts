@@ -103,14 +103,8 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** What is signed: the human-readable part as bytes, then the data, filled up to whole bytes. */
 function signedHash(prefix: string, words: Uint8Array | number[], end: number): Uint8Array {
-  const bits = end * 5;
-  const filled = Math.ceil(bits / 8) * 8;
-  const padded = filled - bits > 0 ? [...words.slice(0, end), 0, 0].slice(0, Math.ceil(filled / 5)) : words;
-  const data = wordsToBytes(padded, 0, Math.max(end, Math.ceil(filled / 5)));
-  return createHash('sha256')
-    .update(prefix)
-    .update(data.subarray(0, filled / 8))
-    .digest();
+  const data = wordsToBytes(words, 0, end, 'filled');
+  return createHash('sha256').update(prefix).update(data).digest();
 }
 
 function recoverSigner(prefix: string, words: Uint8Array, end: number): string {

@@ -1,11 +1,10 @@
 import { timeText, type Clock } from '../core/clock.ts';
 import { rowsParameter, type Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import type { QuoteLine } from './rules.ts';
 
 /** One row of `quotes`; amount in base units of `from_currency`, times RFC 3339. */
-export interface QuoteRow {
-  organization_id: string;
-  environment_id: string;
+export interface QuoteRow extends EnvironmentRef {
   id: string;
   line_of_credit_id: string;
   network: string;
@@ -14,6 +13,7 @@ export interface QuoteRow {
   amount: bigint;
   target_precision: string | null;
   requested_at: string;
+  /** Null when it failed. */
   rate: string | null;
   quoted_at: string | null;
   created_at: string | null;
@@ -26,9 +26,7 @@ export interface QuoteRow {
 
 export type NewQuote = Omit<QuoteRow, 'consumed_at' | 'wallet_id'>;
 
-export interface LineRef {
-  organization_id: string;
-  environment_id: string;
+export interface LineRef extends EnvironmentRef {
   line_of_credit_id: string;
 }
 
@@ -71,13 +69,8 @@ export async function insertQuotes(sql: Sql, quotes: readonly NewQuote[]): Promi
 const COLUMNS = `organization_id, environment_id, id, line_of_credit_id, network, from_currency, to_currency, amount,
   target_precision, requested_at, rate, quoted_at, created_at, expires_at, failed_at, error, consumed_at, wallet_id`;
 
-interface Scope {
-  organization_id: string;
-  environment_id: string;
-}
-
 /** One quote of an environment, or null. */
-export async function readQuote(sql: Sql, scope: Scope, id: string): Promise<QuoteRow | null> {
+export async function readQuote(sql: Sql, scope: EnvironmentRef, id: string): Promise<QuoteRow | null> {
   const [quote] = await sql.query<QuoteRow>(
     `SELECT ${COLUMNS} FROM quotes WHERE organization_id = $1 AND environment_id = $2 AND id = $3`,
     [scope.organization_id, scope.environment_id, id],
@@ -96,7 +89,7 @@ export interface QuotePage {
 /** A page of an environment's quotes, newest first, with how many there are. */
 export async function listQuotes(
   sql: Sql,
-  scope: Scope,
+  scope: EnvironmentRef,
   page: QuotePage,
 ): Promise<{ items: QuoteRow[]; total: bigint }> {
   const values: unknown[] = [scope.organization_id, scope.environment_id];

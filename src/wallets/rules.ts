@@ -1,11 +1,10 @@
 import { ApiError } from '../core/errors.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { MAX_LIMIT, maxOf } from '../core/money.ts';
 import type { LightningNode } from '../lightning/node.ts';
 
 /** A validated request for a wallet. The limit is in base units of its line's currency. */
-export interface NewWallet {
-  organization_id: string;
-  environment_id: string;
+export interface NewWallet extends EnvironmentRef {
   id: string;
   line_of_credit_id: string;
   name: string;

@@ -1,12 +1,12 @@
 import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { openWalletAccount } from '../ledger/accounts.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { LockedLine, NewWallet } from './rules.ts';
 
 /** A wallet with its balance and holds as of one instant. Amounts in base units of `currency`. */
-export interface WalletRow {
-  organization_id: string;
+export interface WalletRow extends EnvironmentRef {
   id: string;
-  environment_id: string;
   line_of_credit_id: string;
   network: string;
   currency: string;
@@ -21,11 +21,6 @@ export interface WalletRow {
   balance_at: string;
   /** Amounts and times as PostgreSQL's text: JSON numbers would be rounded. */
   holds: { id: string; amount: string; effective_time: string }[] | null;
-}
-
-export interface WalletRef {
-  organization_id: string;
-  id: string;
 }
 
 const READ = `
@@ -50,10 +45,7 @@ export const readWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<Walle
   );
 
 /** All wallets of an environment, newest first; `inactive` adds the deleted ones. */
-export const listWallets = (
-  sql: Sql,
-  scope: { organization_id: string; environment_id: string; inactive: boolean },
-): Promise<WalletRow[]> =>
+export const listWallets = (sql: Sql, scope: EnvironmentRef & { inactive: boolean }): Promise<WalletRow[]> =>
   sql.query<WalletRow>(
     `${READ} WHERE w.organization_id = $1 AND w.environment_id = $2 AND ($3 OR w.deleted_at IS NULL)
      ORDER BY w.created_at DESC, w.id DESC`,
@@ -67,7 +59,7 @@ const LINE =
 /** Locks a line of an environment; undefined when it has none with this id. */
 export async function lockLine(
   sql: Sql,
-  ref: { organization_id: string; environment_id: string; id: string },
+  ref: EnvironmentRef & { id: string },
 ): Promise<LockedLine | undefined> {
   const [line] = await sql.query<LockedLine>(
     `SELECT ${LINE} FROM lines_of_credit
@@ -132,7 +124,7 @@ const allocate = (sql: Sql, organization_id: string, line_id: string, amount: bi
 /** Renames a live wallet of an environment; false when there is none with this id. */
 export async function renameWallet(
   sql: Sql,
-  wallet: WalletRef & { environment_id: string; name: string; at: string },
+  wallet: EnvironmentRef & { id: string; name: string; at: string },
 ): Promise<boolean> {
   const rows = await sql.query(
     `UPDATE wallets SET name = $4, updated_at = $5
@@ -146,7 +138,7 @@ export async function renameWallet(
 /** What never changes of a wallet, and whether it is deleted; undefined when the environment has none. */
 export async function findWallet(
   sql: Sql,
-  wallet: WalletRef & { environment_id: string },
+  wallet: EnvironmentRef & { id: string },
 ): Promise<{ line_of_credit_id: string; deleted_at: string | null } | undefined> {
   const [row] = await sql.query<{ line_of_credit_id: string; deleted_at: string | null }>(
     `SELECT line_of_credit_id, deleted_at FROM wallets
