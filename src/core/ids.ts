@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 
 /** Whose something is: an environment of an organization. */
 export interface EnvironmentRef {
@@ -13,6 +13,3 @@ export const isUuid = (text: string): boolean => UUID.test(text);
 
 /** A random UUIDv4, for what clients may have to guess-proof (keys, holds, credits). */
 export const newId = (): string => randomUUID();
-
-/** A fresh API key: prefix `vltg_` and 256 random bits, base64url. Shown once, stored only as a hash. */
-export const newApiKey = (): string => `vltg_${randomBytes(32).toString('base64url')}`;

@@ -110,8 +110,10 @@ export function checkEmpty(wallet_id: string, remains: Remains): void {
       ? 'its total is not 0'
       : remains.held !== 0n
         ? 'it has funds on hold'
-        : 'it has an open receive';
-  if (remains.total === 0n && remains.held === 0n && !remains.open_receive) return;
+        : remains.open_receive
+          ? 'it has an open receive'
+          : null;
+  if (reason === null) return;
   throw new ApiError('wallet_not_empty', `the wallet cannot be deleted: ${reason}`, {
     context: { wallet_id },
   });

@@ -103,7 +103,12 @@ export async function isIdUsed(sql: Sql, ref: WalletRef): Promise<boolean> {
 }
 
 /** Writes a wallet, its account and its share of the line's limit. The line's row is locked. */
-export async function insertWallet(sql: Sql, wallet: NewWallet, line: LockedLine, at: string): Promise<void> {
+export async function insertWallet(
+  sql: Sql,
+  wallet: Omit<NewWallet, 'network' | 'line_of_credit_id'>,
+  line: Omit<LockedLine, 'environment_id' | 'limit' | 'allocated_limit' | 'disabled_at'>,
+  at: string,
+): Promise<void> {
   const { organization_id, environment_id, id, name, metadata, limit } = wallet;
   const { node_id, network, currency } = line;
   const common = { organization_id, id, environment_id, line_of_credit_id: line.id, node_id, network };
