@@ -23,7 +23,7 @@ import { lastChains } from './nodes/store.ts';
 import { foldCounts } from './payments/fold.ts';
 import { createPayments } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
-import type { Payment } from './payments/types.ts';
+import { storedPayment } from './payments/stored.ts';
 import { paymentView } from './payments/view.ts';
 import { policyRoutes } from './policies/routes.ts';
 import { sweepMinutes } from './policies/usage.ts';
@@ -34,7 +34,8 @@ import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 import { createResolve, type Resolve } from './webhooks/resolve.ts';
 import { comeDown, COUNTED_ANEW } from './webhooks/restore.ts';
-import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
+import { CHANNELS } from './webhooks/channels.ts';
+import { createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
   /** Where it listens, without `/v1`. */
@@ -117,7 +118,7 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
     config: config.webhooks,
     cursor_secret,
     resolve,
-    show: (row) => stringifyJson(paymentView(row as unknown as Payment)),
+    show: (row) => stringifyJson(paymentView(storedPayment(row))),
   });
   const { sanctions, quote_seconds, max_batch, max_queue } = config;
   const isSandbox = (node_id: string): boolean => nodes.get(node_id)?.sandbox ?? false;

@@ -168,7 +168,7 @@ test("deliveries fall due in the order of events, by the database's clock, which
     for (;;) {
       const out = await fanOut(database.db, clock, 10);
       const [made] = out?.fresh ?? [];
-      if (made) return made.delivery.run_at;
+      if (made) return made.run_at;
       assert.ok(Date.now() < give_up_at, `${event} becomes a delivery`);
       await new Promise((done) => setTimeout(done, 20));
     }
