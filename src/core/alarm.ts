@@ -8,6 +8,8 @@ export interface Alarm {
   ring(channel: string, detail?: bigint): void;
   /** `heard` runs for every ring, and when rings may have been missed. Answers how to stop it. */
   listen(channel: string, heard: (detail: bigint) => void): () => void;
+  /** Whether rings of other servers come through now. */
+  hears(): boolean;
   start(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -48,7 +50,10 @@ export function createAlarm({ db, log }: { db: Database; log: Logger }, channels
       client = fresh;
       for (const channel of channels) wake(channel, 0n);
     } catch (error) {
-      log.warn({ err: error }, 'not told by other servers, the database is asked at intervals');
+      log.warn(
+        { err: error },
+        'not told by other servers: the database is asked for every key, and for events at intervals',
+      );
       again();
     }
   }
@@ -74,6 +79,7 @@ export function createAlarm({ db, log }: { db: Database; log: Logger }, channels
       listeners.set(channel, all.add(heard));
       return () => void all.delete(heard);
     },
+    hears: () => client !== null,
     start: connect,
     async stop() {
       stopped = true;

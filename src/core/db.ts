@@ -143,7 +143,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   };
 }
 
-const bigintToText = (_key: string, value: unknown): unknown =>
+/** For `JSON.stringify`: bigints as strings, exact. */
+export const bigintToText = (_key: string, value: unknown): unknown =>
   typeof value === 'bigint' ? value.toString() : value;
 
 /** Rows as the one JSON parameter of `json_to_recordset` / `json_populate_recordset`; bigints stay exact. */

@@ -99,7 +99,7 @@ export class ApiError extends Error {
   /** The contract's envelope. */
   body(): { error: Record<string, unknown> } {
     // `temporarily_unavailable` is ours for the place of the contract's `internal_error` on a 503.
-    const type = WIRE_TYPE[this.type] ?? this.type;
+    const type = this.type === 'temporarily_unavailable' ? 'internal_error' : this.type;
     return {
       error: {
         type,
@@ -110,7 +110,3 @@ export class ApiError extends Error {
     };
   }
 }
-
-const WIRE_TYPE: Partial<Record<ErrorType, string>> = {
-  temporarily_unavailable: 'internal_error',
-};

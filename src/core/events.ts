@@ -1,9 +1,8 @@
 import { rowsParameter, type Sql } from './db.ts';
+import type { EnvironmentRef } from './ids.ts';
 
 /** What a payment's step tells the outside; written by the transaction that makes the step. */
-export interface NewEvent {
-  organization_id: string;
-  environment_id: string;
+export interface NewEvent extends EnvironmentRef {
   payment_id: string;
   wallet_id: string;
   /** `send` or `receive`. */
@@ -21,14 +20,7 @@ export interface EventPlace {
 }
 
 /** An event as it is read. */
-export interface StoredEvent extends EventPlace {
-  organization_id: string;
-  environment_id: string;
-  payment_id: string;
-  wallet_id: string;
-  type: string;
-  event: string;
-  at: string;
+export interface StoredEvent extends EventPlace, Omit<NewEvent, 'payment'> {
   /** The payment's row as its transaction left it: JSON text, bigints as strings. */
   payment: string;
 }
@@ -88,7 +80,7 @@ export interface EventPage {
 export async function readEvents(
   sql: Sql,
   after: EventPlace,
-  scope: { organization_id: string; environment_id: string } | null,
+  scope: EnvironmentRef | null,
   limit: number,
 ): Promise<EventPage> {
   const own = scope ? 'e.organization_id = $4 AND e.environment_id = $5 AND' : '';
@@ -118,7 +110,7 @@ export async function readEvents(
 /** Events at these places, in any order. */
 export async function readEventsAt(
   sql: Sql,
-  places: readonly (EventPlace & { organization_id: string; environment_id: string })[],
+  places: readonly (EventPlace & EnvironmentRef)[],
 ): Promise<StoredEvent[]> {
   if (places.length === 0) return [];
   return sql.query<StoredEvent>(

@@ -1,14 +1,13 @@
 import type { ServerResponse } from 'node:http';
 import type { Static, TObject, TSchema } from 'typebox';
+import type { EnvironmentRef } from './ids.ts';
 
 /** What a key may do. */
 export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
 
 /** Who asks: an API key, with its one organization and environment. */
-export interface Caller {
+export interface Caller extends EnvironmentRef {
   key_id: string;
-  organization_id: string;
-  environment_id: string;
   environment_kind: 'staging' | 'production';
   permissions: ReadonlySet<Permission>;
   /** The organization's features that are on. */
@@ -21,7 +20,6 @@ export interface RouteInput<P, Q, B> {
   params: P;
   query: Q;
   body: B;
-  request_id: string;
   /** As sent, in lower case. */
   headers: Readonly<Record<string, string | string[] | undefined>>;
 }

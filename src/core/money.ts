@@ -3,6 +3,7 @@ export type Currency = string;
 
 /** A satoshi in the unit of Lightning; on-chain there are whole sats only. */
 export const MSATS_PER_SAT = 1000n;
+export const MSATS_PER_BTC = 100_000_000_000n;
 
 /** 21 million BTC in msats: more bitcoin than there will ever be. */
 export const MAX_BTC_MSATS = 2_100_000_000_000_000_000n;

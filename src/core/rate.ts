@@ -1,3 +1,5 @@
+import { divideUp, MSATS_PER_BTC } from './money.ts';
+
 // Rates between bitcoin and dollars, exact: `<coefficient>e<scale>` on the wire, never a float. A conversion says
 // which way it rounds; what a wallet pays rounds up, what it gets rounds down, so no round trip gains.
 
@@ -7,7 +9,6 @@ export interface Rate {
   scale: number;
 }
 
-const MSATS_PER_BTC = 100_000_000_000n;
 const RATE = /^([1-9]\d{0,27})e(\d{1,2})$/;
 const MAX_SCALE = 30;
 
@@ -53,13 +54,12 @@ export const withSpread = (rate: Rate, bps: number, way: 'up' | 'down'): Rate =>
       });
 
 const over = (rate: Rate): bigint => 10n ** BigInt(rate.scale) * MSATS_PER_BTC;
-const up = (numerator: bigint, denominator: bigint): bigint => (numerator + denominator - 1n) / denominator;
 
 /** Cents for msats (not negative), rounded up. */
-export const centsUp = (rate: Rate, msats: bigint): bigint => up(msats * rate.coefficient, over(rate));
+export const centsUp = (rate: Rate, msats: bigint): bigint => divideUp(msats * rate.coefficient, over(rate));
 
 /** Cents for msats (not negative), rounded down. */
 export const centsDown = (rate: Rate, msats: bigint): bigint => (msats * rate.coefficient) / over(rate);
 
 /** Msats for cents (not negative), rounded up. */
-export const msatsUp = (rate: Rate, cents: bigint): bigint => up(cents * over(rate), rate.coefficient);
+export const msatsUp = (rate: Rate, cents: bigint): bigint => divideUp(cents * over(rate), rate.coefficient);

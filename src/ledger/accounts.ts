@@ -17,6 +17,9 @@ const NODE_ACCOUNT_KINDS = [
   'suspense',
 ] as const;
 
+/** The most that an account's column holds. */
+export const MAX_BIGINT = 2n ** 63n - 1n;
+
 /** What nodes move. */
 export const RAIL_CURRENCY = 'btc';
 
@@ -82,15 +85,11 @@ export async function ensureNodeAccounts(sql: Sql, node: NodeAccounts): Promise<
 }
 
 /** What a wallet begins with. */
-export interface NewWalletAccount {
-  organization_id: string;
+export interface NewWalletAccount extends NodeAccounts {
   /** The wallet's id: a wallet and its account are one. */
   id: string;
   environment_id: string;
   line_of_credit_id: string;
-  node_id: string;
-  network: string;
-  currency: string;
   /** How far below zero it may go, in base units of `currency`. */
   limit: bigint;
   /** Its line's processing fees, in basis points. */

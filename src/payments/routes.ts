@@ -3,6 +3,7 @@ import { createLane } from '../core/batch.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
+import { requireFeature } from '../core/features.ts';
 import { defineRoute, type Caller, type Permission, type Route } from '../core/http.ts';
 import { rawJson, stringifyJson } from '../core/json.ts';
 import { uint32, uuid } from '../core/schema.ts';
@@ -22,7 +23,7 @@ import {
   SendPaymentRequest,
   type PaymentBody,
 } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, requireFlag, type Draft } from './rules.ts';
+import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
 import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
 import { summaryRoutes } from './summary-routes.ts';
 import { refKey, type Payment, type PaymentRef } from './types.ts';
@@ -287,7 +288,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
       if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
       throw new ApiError('wallet_not_found', detail, { context: { wallet_id: body.wallet_id } });
     }
-    if (wallet.currency === 'usd') requireFlag(caller.features, 'usd');
+    if (wallet.currency === 'usd') requireFeature(caller.features, 'usd', { code: 'disabled' });
     const node = nodes.get(wallet.node_id);
     if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
     const wallet_currency = wallet.currency;

@@ -38,7 +38,7 @@ const BODY = Type.Object(
 const walletOf = (caller: Caller, wallet_id: string): PolicyWallet => ({
   organization_id: caller.organization_id,
   environment_id: caller.environment_id,
-  id: wallet_id.toLowerCase(),
+  id: wallet_id,
 });
 
 const notFound = (wallet_id: string): ApiError =>

@@ -3,8 +3,11 @@ import { createLane, type Verdict } from '../core/batch.ts';
 import { createTimestamps, timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
+import { requireStaging } from '../core/features.ts';
 import { defineRoute, type Caller, type Route } from '../core/http.ts';
 import { wireAmount } from '../core/money.ts';
+import { networkOf } from '../core/networks.ts';
+import { formatRate } from '../core/rate.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { holdRate, heldRate, type Rates } from './rates.ts';
 import { checkQuote, makeQuote, type QuoteBody } from './rules.ts';
@@ -179,7 +182,7 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
       handler: async ({ caller, query }) => {
         const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
         const offset = query.offset ?? 0;
-        const network = query.network === 'testnet3' ? 'testnet' : (query.network ?? null);
+        const network = query.network === undefined ? null : networkOf(query.network);
         const wallet_id = query.wallet_id?.toLowerCase() ?? null;
         const { items, total } = await listQuotes(deps.db, caller, { wallet_id, network, limit, offset });
         return { items: items.map(quoteView), offset, limit, total };
@@ -217,8 +220,7 @@ const RateShown = {
 function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
   async function shown(caller: Caller): Promise<object> {
     const held = await heldRate(db, caller);
-    const { coefficient, scale } = rates.sandbox(caller.environment_id, held).rate;
-    return { rate: `${coefficient}e${scale}`, held: held !== null };
+    return { rate: formatRate(rates.sandbox(caller.environment_id, held).rate), held: held !== null };
   }
   const common = {
     path: RATE_PATH,
@@ -229,9 +231,6 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
     success: { status: 200, schema: RateShown },
     errors: { 404: 'Envelope' },
   } as const;
-  const refuseProduction = (caller: Caller): void => {
-    if (caller.environment_kind !== 'staging') throw new ApiError('not_found', 'no such route');
-  };
   return [
     defineRoute({
       ...common,
@@ -239,7 +238,7 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
       operation_id: 'sandbox_get_rate',
       summary: "Read the rate of this environment's sandbox",
       handler: ({ caller }) => {
-        refuseProduction(caller);
+        requireStaging(caller);
         return shown(caller);
       },
     }),
@@ -252,7 +251,7 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
         rate: Type.Optional(Type.String({ description: '<coefficient>e<scale>, cents per bitcoin' })),
       }),
       handler: async ({ caller, body }) => {
-        refuseProduction(caller);
+        requireStaging(caller);
         const rate = body.rate === undefined ? null : parseSandboxRate(body.rate);
         if (body.rate !== undefined && !rate) {
           const wanted =

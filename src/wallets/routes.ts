@@ -7,10 +7,11 @@ import { requireFeature } from '../core/features.ts';
 import { defineRoute, type Route } from '../core/http.ts';
 import { networkOf } from '../core/networks.ts';
 import { dateTime, uint32, uuid, wireInteger } from '../core/schema.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { createWallet, removeWallet, walletNotFound, type WalletDeps } from './commands.ts';
 import { readLedger } from './ledger.ts';
-import { listWallets, readWallets, renameWallet, type WalletRef, type WalletRow } from './store.ts';
+import { listWallets, readWallets, renameWallet, type WalletRow } from './store.ts';
 import { ledgerEventView, walletView } from './view.ts';
 
 const TAG = 'Wallets';
@@ -136,8 +137,7 @@ function getRoute({ db }: WalletDeps): Route {
     query: NO_QUERY,
     success: { status: 200, schema: { $ref: '#/components/schemas/Wallet' } },
     errors: ERRORS_OF_ONE,
-    handler: async ({ caller, params }) => {
-      const id = params.wallet_id.toLowerCase();
+    handler: async ({ caller, params: { wallet_id: id } }) => {
       const wallet = await lane.submit({ organization_id: caller.organization_id, id });
       if (wallet?.environment_id !== caller.environment_id) throw walletNotFound(id);
       return walletView(wallet);
@@ -159,10 +159,9 @@ const renameRoute = ({ db, time }: WalletDeps): Route =>
     body: Type.Object({ name: Type.String() }),
     success: { status: 202 },
     errors: ERRORS_OF_ONE,
-    handler: async ({ caller, params, body }) => {
+    handler: async ({ caller, params: { wallet_id: id }, body }) => {
       requireFeature(caller.features, 'payments');
       const { organization_id, environment_id } = caller;
-      const id = params.wallet_id.toLowerCase();
       // A deleted wallet can be read but takes no more changes.
       const renamed = await renameWallet(db, {
         organization_id,
@@ -190,7 +189,7 @@ const deleteRoute = (deps: WalletDeps): Route =>
     handler: async ({ caller, params }) => {
       requireFeature(caller.features, 'payments');
       const { organization_id, environment_id } = caller;
-      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id.toLowerCase() });
+      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id });
     },
   });
 
@@ -222,9 +221,8 @@ const ledgerRoute = ({ db }: WalletDeps): Route =>
     }),
     success: { status: 200, schema: { $ref: '#/components/schemas/Ledger' } },
     errors: ERRORS_OF_ONE,
-    handler: async ({ caller, params, query }) => {
+    handler: async ({ caller, params: { wallet_id }, query }) => {
       const { organization_id, environment_id } = caller;
-      const wallet_id = params.wallet_id.toLowerCase();
       const offset = query.offset ?? 0;
       const limit = Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE);
       const { payment_id, start_date, end_date } = query;
