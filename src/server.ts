@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
 import { addNodeGauges, addPaymentGauges, addRateGauges } from './gauges.ts';
-import { createAlarm } from './core/alarm.ts';
+import { Alarm } from './core/alarm.ts';
 import { createAuthenticator, KEYS_CHANNEL } from './core/auth.ts';
 import { systemClock, within, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
@@ -94,7 +94,7 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
   const all = [sandbox, ...(await openRealNodes(config, db, log))];
   const nodes = new Map<string, LightningNode>(all.map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
-  const alarm = createAlarm({ db, log }, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
+  const alarm = new Alarm({ db, log }, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
   const rates = createRates({ clock, log, config: config.rates });
   const metrics = createMetrics();
   const payments = createPayments({
