@@ -4,7 +4,7 @@ import { createTimestamps, timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireStaging } from '../core/features.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { wireAmount } from '../core/money.ts';
 import { networkOf } from '../core/networks.ts';
 import { formatRate } from '../core/rate.ts';
@@ -37,6 +37,7 @@ const MAX_LIMIT = 1000;
 const environment = { organization_id: uuid(), environment_id: uuid() };
 const PATH = '/organizations/{organization_id}/environments/{environment_id}/quotes';
 const ERRORS = { 400: 'ErrorResponse_QuotingBadRequestError' } as const;
+const route = routesWith({ tag: 'Quotes', params: Type.Object(environment), errors: ERRORS });
 const NETWORKS = ['mainnet', 'testnet', 'testnet3', 'signet', 'mutinynet', 'none'];
 
 const Currency = Type.String({ pattern: '^(btc|usd|asset:[a-fA-F0-9]{66})$' });
@@ -142,15 +143,12 @@ function createQuoteLane(deps: QuoteRouteDeps) {
 export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
   const lane = createQuoteLane(deps);
   return [
-    defineRoute({
+    route({
       method: 'POST',
       path: PATH,
       operation_id: 'request_a_quote',
-      tag: 'Quotes',
       summary: 'Lock a rate between bitcoin and dollars for one payment',
       permissions: ['RECEIVE', 'WRITE'],
-      params: Type.Object(environment),
-      query: Type.Object({}),
       body: NewQuoteRequest,
       success: { status: 202 },
       errors: { ...ERRORS, 409: 'ErrorResponse_QuotingConflictError' },
@@ -163,14 +161,12 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
         await lane.submit({ caller, body: body as QuoteBody });
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: PATH,
       operation_id: 'get_quotes_as_user',
-      tag: 'Quotes',
       summary: 'List quotes, newest first',
       permissions: ['READ', 'WRITE'],
-      params: Type.Object(environment),
       query: Type.Object({
         wallet_id: Type.Optional(uuid()),
         network: Type.Optional(Type.String({ enum: NETWORKS })),
@@ -178,7 +174,6 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
         offset: Type.Optional(uint32()),
       }),
       success: { status: 200, schema: { $ref: '#/components/schemas/Quotes' } },
-      errors: ERRORS,
       handler: async ({ caller, query }) => {
         const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
         const offset = query.offset ?? 0;
@@ -188,15 +183,13 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
         return { items: items.map(quoteView), offset, limit, total };
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: `${PATH}/{quote_id}`,
       operation_id: 'get_a_quote_as_user',
-      tag: 'Quotes',
       summary: 'Read one quote',
       permissions: ['READ', 'WRITE', 'RECEIVE'],
       params: Type.Object({ ...environment, quote_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/QuotingRead' } },
       errors: { ...ERRORS, 404: 'ErrorResponse_QuotingNotFoundError' },
       handler: async ({ caller, params: { quote_id } }) => {
@@ -226,13 +219,11 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
     path: RATE_PATH,
     tag: 'Sandbox',
     permissions: ['WRITE'],
-    params: Type.Object(environment),
-    query: Type.Object({}),
     success: { status: 200, schema: RateShown },
     errors: { 404: 'Envelope' },
   } as const;
   return [
-    defineRoute({
+    route({
       ...common,
       method: 'GET',
       operation_id: 'sandbox_get_rate',
@@ -242,7 +233,7 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
         return shown(caller);
       },
     }),
-    defineRoute({
+    route({
       ...common,
       method: 'PUT',
       operation_id: 'sandbox_set_rate',

@@ -1,8 +1,9 @@
 import { Type, type Static, type TSchema } from 'typebox';
+const route = routesWith({ tag: 'Sandbox' });
 import { within } from '../core/clock.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireStaging } from '../core/features.ts';
-import { defineRoute, type Route } from '../core/http.ts';
+import { routesWith, type Route } from '../core/http.ts';
 import { MAX_BTC_MSATS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { CHAINS, checkAddress } from '../lightning/address.ts';
@@ -88,15 +89,13 @@ const sandboxRoute = <B extends TSchema>(
   schema: object,
   run: (body: Static<B>) => Promise<unknown>,
 ): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: `/organizations/{organization_id}/environments/{environment_id}/sandbox/${what}`,
     operation_id: `sandbox_${what}`,
-    tag: 'Sandbox',
     summary,
     permissions: ['WRITE'],
     params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
-    query: Type.Object({}),
     body,
     body_optional: true,
     success: { status: 200, schema },

@@ -3,7 +3,7 @@ import { createTimestamps } from '../core/clock.ts';
 import { checkOfContract } from '../core/contract.ts';
 import { ApiError } from '../core/errors.ts';
 import { readEventsAt } from '../core/events.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { type Caller, type Route } from '../core/http.ts';
 import { dateTime, uint32, uuid } from '../core/schema.ts';
 import type { Bodies } from './body.ts';
 import {
@@ -16,17 +16,7 @@ import {
   type Delivery,
   type DeliveryQuery,
 } from './deliveries.ts';
-import {
-  ERRORS_OF_ONE,
-  NO_QUERY,
-  ONE,
-  PARAMS,
-  READ,
-  SORT,
-  TAG,
-  unknownWebhook,
-  webhookOf,
-} from './routes.ts';
+import { ONE, PARAMS, READ, route, SORT, unknownWebhook, webhookOf } from './routes.ts';
 import type { WebhookRouteDeps } from './routes.ts';
 import { EVENT_TYPES, EVENTS, invalid } from './rules.ts';
 import { DELIVERY_STATUSES } from './states.ts';
@@ -95,14 +85,12 @@ async function live(deps: Deps, caller: Caller, webhook_id: string) {
 }
 
 const listRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: `${ONE}/deliveries`,
     operation_id: 'get_webhook_deliveries_as_user',
-    tag: TAG,
     summary: "List a webhook's deliveries, by cursor or by offset",
     permissions: READ,
-    params: PARAMS,
     query: Type.Object({
       statuses: STATUSES,
       ...SORT,
@@ -112,7 +100,6 @@ const listRoute = (deps: Deps): Route =>
       offset: Type.Optional(uint32({ deprecated: true, description: 'Replaced by cursors' })),
     }),
     success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveries' } },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, query }) => {
       const webhook = await webhookOf(deps, caller, params.webhook_id);
       const { deliveries, ...page } = await listDeliveries(
@@ -126,17 +113,14 @@ const listRoute = (deps: Deps): Route =>
   });
 
 const summaryRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: `${ONE}/deliveries/summary`,
     operation_id: 'get_webhook_delivery_summary_as_user',
-    tag: TAG,
     summary: "Count a webhook's deliveries; an estimate where there are very many",
     permissions: READ,
-    params: PARAMS,
     query: Type.Object({ statuses: STATUSES }),
     success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliverySummary' } },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, query }) => {
       const webhook = await webhookOf(deps, caller, params.webhook_id);
       const { count, exact } = await countDeliveries(deps.db, webhook, query.statuses);
@@ -150,17 +134,14 @@ const summaryRoute = (deps: Deps): Route =>
   });
 
 const getRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: `${ONE}/deliveries/{delivery_id}`,
     operation_id: 'get_webhook_delivery',
-    tag: TAG,
     summary: 'Read one delivery',
     permissions: READ,
     params: DELIVERY_PARAMS,
-    query: NO_QUERY,
     success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveryRead' } },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params }) => {
       const webhook = await webhookOf(deps, caller, params.webhook_id);
       const delivery = await readDelivery(deps.db, webhook, params.delivery_id);
@@ -170,21 +151,17 @@ const getRoute = (deps: Deps): Route =>
   });
 
 const testRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: `${ONE}/test`,
     operation_id: 'test_webhook',
-    tag: TAG,
     summary: 'Deliver a payload of your own to this webhook',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     body: TestRequest,
     body_shown: 'TestWebhookRequest',
     // A payment has fields that are null, and what is delivered is what the client wrote.
     keeps_nulls: true,
     success: { status: 202 },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, body }) => {
       const { type } = body.payload as { type: string };
       if (type !== 'test' && caller.environment_kind === 'production') {
@@ -201,17 +178,14 @@ const testRoute = (deps: Deps): Route =>
   });
 
 const abandonRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: `${ONE}/deliveries/{delivery_id}/abandon`,
     operation_id: 'abandon_webhook_delivery',
-    tag: TAG,
     summary: 'Give a delivery up',
     permissions: ['WRITE'],
     params: DELIVERY_PARAMS,
-    query: NO_QUERY,
     success: { status: 202 },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params }) => {
       const webhook = await webhookOf(deps, caller, params.webhook_id);
       if (await abandon(deps.db, webhook, params.delivery_id, deps.time())) return deps.changed();
@@ -222,17 +196,14 @@ const abandonRoute = (deps: Deps): Route =>
   });
 
 const retryRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: `${ONE}/deliveries/{delivery_id}/retry`,
     operation_id: 'retry_webhook_delivery',
-    tag: TAG,
     summary: 'Deliver again now, whatever became of it, with the whole schedule of attempts',
     permissions: ['WRITE'],
     params: DELIVERY_PARAMS,
-    query: NO_QUERY,
     success: { status: 202 },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params }) => {
       const webhook = await live(deps, caller, params.webhook_id);
       const again = await beginAgain(deps.db, webhook, { id: params.delivery_id }, deps.time());
@@ -245,15 +216,12 @@ const retryRoute = (deps: Deps): Route =>
 const RETRY_LIMIT = 10_000;
 
 const retryManyRoute = (deps: Deps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: `${ONE}/deliveries/retry`,
     operation_id: 'retry_webhook_deliveries',
-    tag: TAG,
     summary: 'Deliver again all that failed since a time (ours)',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     body: Type.Object({
       since: dateTime({ description: 'When the deliveries were made' }),
       statuses: Type.Optional(
@@ -268,7 +236,6 @@ const retryManyRoute = (deps: Deps): Route =>
         properties: { retried: { type: 'integer' }, has_more: { type: 'boolean' } },
       },
     },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, body }) => {
       const webhook = await live(deps, caller, params.webhook_id);
       const { since, statuses = ['failed'] } = body;

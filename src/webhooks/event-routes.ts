@@ -2,7 +2,7 @@ import { Type } from 'typebox';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { FIRST_PLACE, readEvents } from '../core/events.ts';
-import { defineRoute, StreamAnswer, type Caller, type Route } from '../core/http.ts';
+import { routesWith, StreamAnswer, type Caller, type Route } from '../core/http.ts';
 import { uint32, uuid } from '../core/schema.ts';
 import type { Bodies } from './body.ts';
 import { passes, type EventFilter, type Hub } from './hub.ts';
@@ -27,6 +27,7 @@ const types = EVENT_TYPES.filter((type) => type !== 'test').flatMap((type) => [
   type,
   ...EVENTS[type].map((event) => `${type}.${event}`),
 ]);
+const route = routesWith({ tag: 'Events' });
 
 const text = { type: 'string' };
 const PAGE = {
@@ -50,11 +51,10 @@ const PAGE = {
 export function eventRoutes(deps: EventRouteDeps): Route[] {
   const { db, hub } = deps;
   return [
-    defineRoute({
+    route({
       method: 'GET',
       path: '/organizations/{organization_id}/environments/{environment_id}/events',
       operation_id: 'get_events',
-      tag: 'Events',
       summary:
         'Follow events: Server-Sent Events with Accept: text/event-stream, resumed by Last-Event-ID, or a page (ours)',
       permissions: ['READ', 'WRITE'],

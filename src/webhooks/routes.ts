@@ -3,7 +3,7 @@ import { Type, type Static } from 'typebox';
 import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
 import { abandonOpen, beginRounds } from './deliveries.ts';
@@ -33,15 +33,15 @@ export interface WebhookRouteDeps {
   changed(): void;
 }
 
-export const TAG = 'Webhooks';
 const LIST = '/organizations/{organization_id}/environments/{environment_id}/webhooks';
 export const ONE = `${LIST}/{webhook_id}`;
 const ERRORS = { 400: 'ErrorResponse_WebhookBadRequestError' } as const;
-export const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WebhookNotFoundError' } as const;
+const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WebhookNotFoundError' } as const;
 export const READ = ['READ', 'WRITE'] as const;
-export const NO_QUERY = Type.Object({});
 const environment = { organization_id: uuid(), environment_id: uuid() };
 export const PARAMS = Type.Object({ ...environment, webhook_id: uuid() });
+/** A route of one webhook, where it says nothing else. */
+export const route = routesWith({ tag: 'Webhooks', params: PARAMS, errors: ERRORS_OF_ONE });
 export const SORT = {
   sort_key: Type.Optional(Type.String({ enum: ['created_at', 'updated_at'] })),
   sort_order: Type.Optional(Type.String({ enum: ['ASC', 'DESC'], description: 'Default DESC' })),
@@ -160,15 +160,13 @@ export function registrationRoutes(given: WebhookRouteDeps): Route[] {
 }
 
 const createRoute = (deps: RegistrationDeps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: LIST,
     operation_id: 'create_webhook',
-    tag: TAG,
     summary: 'Register a webhook; its secret is shown now and never again',
     permissions: ['WRITE'],
     params: Type.Object(environment),
-    query: NO_QUERY,
     body: NewWebhook,
     success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
     errors: { ...ERRORS, 409: 'ErrorResponse_WebhookConflictError' },
@@ -176,33 +174,25 @@ const createRoute = (deps: RegistrationDeps): Route =>
   });
 
 const getRoute = (deps: RegistrationDeps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: ONE,
     operation_id: 'get_webhook',
-    tag: TAG,
     summary: 'Read one webhook',
     permissions: READ,
-    params: PARAMS,
-    query: NO_QUERY,
     success: { status: 200, schema: { $ref: '#/components/schemas/WebhookRead' } },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params }) => webhookView(await webhookOf(deps, caller, params.webhook_id)),
   });
 
 const updateRoute = (deps: RegistrationDeps): Route =>
-  defineRoute({
+  route({
     method: 'PATCH',
     path: ONE,
     operation_id: 'update_webhook',
-    tag: TAG,
     summary: 'Change URL, name and events; the list of events is replaced as a whole',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     body: WebhookUpdate,
     success: { status: 202 },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, body }) => {
       const { url, name } = body;
       if (name !== undefined) checkName(name);
@@ -217,17 +207,13 @@ const updateRoute = (deps: RegistrationDeps): Route =>
   });
 
 const newKeyRoute = (deps: RegistrationDeps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: `${ONE}/keys`,
     operation_id: 'generate_webhook_key',
-    tag: TAG,
     summary: 'Replace the secret: the new one signs from now on, and is shown now and never again',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params }) => {
       const shared_secret = newSecret();
       const secret = sealed(deps, shared_secret, refOf(caller, params.webhook_id));
@@ -237,11 +223,10 @@ const newKeyRoute = (deps: RegistrationDeps): Route =>
   });
 
 const listRoute = ({ db }: RegistrationDeps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: '/organizations/{organization_id}/webhooks',
     operation_id: 'get_webhooks_as_user',
-    tag: TAG,
     summary: "List the webhooks of the key's environment; deleted ones only when asked for",
     permissions: READ,
     params: Type.Object({ organization_id: uuid() }),
@@ -265,29 +250,25 @@ const listRoute = ({ db }: RegistrationDeps): Route =>
 
 /** start, stop and delete: each sets the status, and has no body. */
 function switchRoutes(deps: RegistrationDeps): Route[] {
-  const route = (
+  const to = (
     method: 'POST' | 'DELETE',
     path: string,
     operation_id: string,
     summary: string,
     status: Webhook['status'],
   ): Route =>
-    defineRoute({
+    route({
       method,
       path,
       operation_id,
-      tag: TAG,
       summary,
       permissions: ['WRITE'],
-      params: PARAMS,
-      query: NO_QUERY,
       success: { status: 202 },
-      errors: ERRORS_OF_ONE,
       handler: ({ caller, params }) => change(deps, caller, params.webhook_id, { status }),
     });
   return [
-    route('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
-    route('POST', `${ONE}/start`, 'start_webhook_as_user', 'Deliver again, what was queued first', 'active'),
-    route('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
+    to('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
+    to('POST', `${ONE}/start`, 'start_webhook_as_user', 'Deliver again, what was queued first', 'active'),
+    to('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
   ];
 }
