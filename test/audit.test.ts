@@ -76,7 +76,7 @@ const run =
     for (const statement of statements) await sql.query(statement);
   };
 for (const [what, expected, statements] of cases) {
-  test(`the audit notices ${what}`, async () => {
+  test(`threat 9: the audit notices ${what}`, async () => {
     const failed = await noticed(run(...statements()));
     assert.ok(failed.includes(expected), `noticed only: ${failed.join('; ') || 'nothing'}`);
   });

@@ -206,7 +206,7 @@ test('threat 14: a registration that hangs or fails delays no other, and its pay
   hanging.close();
 });
 
-test('redirects are not followed', async () => {
+test('threat 13: redirects are not followed, and what a receiver answers is not kept', async () => {
   let followed = 0;
   const elsewhere = createServer((_request, response) => {
     followed += 1;
@@ -215,7 +215,7 @@ test('redirects are not followed', async () => {
   await new Promise<void>((done) => elsewhere.listen(0, '127.0.0.1', done));
   const { port } = elsewhere.address() as { port: number };
   receiver.behave = (_request, response) => (
-    response.writeHead(307, { location: `http://127.0.0.1:${port}/` }).end(),
+    response.writeHead(307, { location: `http://127.0.0.1:${port}/?canary` }).end('canary'),
     true
   );
   const id = await my.register(receiver);
@@ -223,6 +223,11 @@ test('redirects are not followed', async () => {
   assert.equal(shown.error_info?.code, 'invalid_response');
   assert.equal(shown.status_code, 307);
   assert.equal(followed, 0);
+  assert.ok(!JSON.stringify(shown).includes('canary'));
+  const [kept] = await server.db.query<{ found: boolean }>(
+    `SELECT EXISTS (SELECT FROM webhook_deliveries d WHERE d::text LIKE '%canary%') AS found`,
+  );
+  assert.equal(kept?.found, false);
   receiver.behave = null;
   await my.call('DELETE', `${my.path}/${id}`);
   elsewhere.close();

@@ -244,7 +244,7 @@ test('PostgreSQL killed -9 under load: 503 with a reference meanwhile, then ever
   }
 });
 
-test('a payment whose answer never comes stays in flight with its hold, and settles when the node is asked', async () => {
+test('threat 3: a payment whose answer never comes stays in flight with its hold, and settles when the node is asked', async () => {
   const me = actor(server);
   await me.fund(100_000);
   const { payment_request, payment_hash } = await me.outsideInvoice({

@@ -80,6 +80,27 @@ test('a running server whose database was restored beneath it goes on delivering
   await my.call('DELETE', `${my.path}/${id}`);
 });
 
+test('a place of before a restore is refused, also when the numbers of transactions have passed it', async () => {
+  const page = async (query: string) =>
+    server.client.request('GET', `${me.base}/events?limit=1000${query}`) as Promise<{
+      status: number;
+      body: { next_after: string; items: unknown[]; type: string };
+    }>;
+  await me.fund(1000);
+  const { next_after } = (await page('')).body;
+  assert.equal((await page(`&after=${next_after}`)).status, 200);
+  await server.db.transaction(countAhead);
+  const give_up_at = Date.now() + 20_000;
+  while ((await page(`&after=${next_after}`)).status !== 410) {
+    assert.ok(Date.now() < give_up_at, 'the server counts anew by itself');
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  const again = (await page('')).body;
+  assert.ok(again.items.length >= 3, 'what is kept is read from the start');
+  await me.fund(1000);
+  assert.equal((await page(`&after=${again.next_after}`)).status, 200);
+});
+
 test('counting anew takes as long as it takes: the time of a statement does not end it', async () => {
   const { organization_id, environment_id, wallet_id } = server.credentials;
   const blocker = await server.db.connect();

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
+import { MAX_BTC_MSATS } from '../core/money.ts';
 import { bytesToWords, numberToWords, paddingIsZero, wordsToBytes, wordsToNumber } from './words.ts';
 
 /** An invoice that no careful payer should pay; the message says why. */
@@ -31,7 +32,6 @@ const MULTIPLIER: Record<string, [numerator: bigint, denominator: bigint]> = {
   n: [100n, 1n],
   p: [1n, 10n],
 };
-const MAX_MSATS = 2_100_000_000_000_000_000n;
 const SIGNATURE_WORDS = 104;
 const TIMESTAMP_WORDS = 7;
 const HASH_WORDS = 52;
@@ -51,7 +51,7 @@ function readAmount(digits: string | undefined, multiplier = ''): bigint | null 
   const scaled = BigInt(digits) * numerator;
   if (scaled % denominator !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
   const amount = scaled / denominator;
-  if (amount > MAX_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
+  if (amount > MAX_BTC_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
   return amount;
 }
 
@@ -103,14 +103,8 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** What is signed: the human-readable part as bytes, then the data, filled up to whole bytes. */
 function signedHash(prefix: string, words: Uint8Array | number[], end: number): Uint8Array {
-  const bits = end * 5;
-  const filled = Math.ceil(bits / 8) * 8;
-  const padded = filled - bits > 0 ? [...words.slice(0, end), 0, 0].slice(0, Math.ceil(filled / 5)) : words;
-  const data = wordsToBytes(padded, 0, Math.max(end, Math.ceil(filled / 5)));
-  return createHash('sha256')
-    .update(prefix)
-    .update(data.subarray(0, filled / 8))
-    .digest();
+  const data = wordsToBytes(words, 0, end, 'filled');
+  return createHash('sha256').update(prefix).update(data).digest();
 }
 
 function recoverSigner(prefix: string, words: Uint8Array, end: number): string {

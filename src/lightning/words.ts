@@ -1,6 +1,12 @@
-/** Reads big-endian bits out of five-bit words, as BOLT 11 packs them. */
-export function wordsToBytes(words: readonly number[] | Uint8Array, from: number, to: number): Uint8Array {
-  const bytes = new Uint8Array(Math.floor(((to - from) * 5) / 8));
+/** Big-endian bytes of five-bit words, as BOLT 11 packs them; spare bits are cut off, or filled up to a last byte. */
+export function wordsToBytes(
+  words: readonly number[] | Uint8Array,
+  from: number,
+  to: number,
+  spare: 'cut' | 'filled' = 'cut',
+): Uint8Array {
+  const size = ((to - from) * 5) / 8;
+  const bytes = new Uint8Array(spare === 'cut' ? Math.floor(size) : Math.ceil(size));
   let value = 0;
   let bits = 0;
   let at = 0;
@@ -13,6 +19,7 @@ export function wordsToBytes(words: readonly number[] | Uint8Array, from: number
       at += 1;
     }
   }
+  if (at < bytes.length) bytes[at] = (value << (8 - bits)) & 0xff;
   return bytes;
 }
 

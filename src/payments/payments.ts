@@ -9,9 +9,9 @@ import { exchange, type CurrentRate } from './exchange.ts';
 import { createStep, later, PAUSE_MS, type Engine, type EngineConfig } from './engine.ts';
 import { generate } from './generate.ts';
 import { settleInside } from './inside.ts';
-import { createJobBoard, type Job } from './jobs.ts';
+import { JobBoard, type Job } from './jobs.ts';
 import { createCalls } from './calls.ts';
-import { createHistories } from './history.ts';
+import { NodeHistories } from './history.ts';
 import { COMPARE_FROM_START, compareInvoices, creditSettled, expire, track } from './recover.ts';
 import { scanChain } from './scan.ts';
 import { readPayments } from './store.ts';
@@ -55,7 +55,7 @@ const REAL_NODE_CALLS = 16;
 /** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
 export function createPayments(deps: PaymentsDeps): PaymentEngine {
   const { db, clock, log, config, nodes, currentRate } = deps;
-  const jobs = createJobBoard({ db, clock, log });
+  const jobs = new JobBoard({ db, clock, log });
   const writer = createWriter({
     db,
     time: createTimestamps(clock),
@@ -64,7 +64,7 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     max_queue: config.max_queue,
     ...(deps.onEvents ? { onEvents: deps.onEvents } : {}),
   });
-  const histories = createHistories(db, log);
+  const histories = new NodeHistories(db, log);
   const calls = createCalls();
   const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls, currentRate };
   const steps = new Map([...nodes.values()].map((node) => [node.id, nodeSteps(engine, node)]));

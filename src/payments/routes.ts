@@ -3,7 +3,8 @@ import { createLane } from '../core/batch.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Permission, type Route } from '../core/http.ts';
+import { requireFeature } from '../core/features.ts';
+import { routesWith, type Caller, type Permission, type Route } from '../core/http.ts';
 import { rawJson, stringifyJson } from '../core/json.ts';
 import { uint32, uuid } from '../core/schema.ts';
 import type { LightningNode } from '../lightning/node.ts';
@@ -23,7 +24,7 @@ import {
   SendPaymentRequest,
   type PaymentBody,
 } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, requireFlag, type Draft } from './rules.ts';
+import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
 import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
 import { summaryRoutes } from './summary-routes.ts';
 import { refKey, type Payment, type PaymentRef } from './types.ts';
@@ -46,6 +47,7 @@ const environment = { organization_id: uuid(), environment_id: uuid() };
 const ENVIRONMENT = '/organizations/{organization_id}/environments/{environment_id}';
 const PATH = `${ENVIRONMENT}/payments`;
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
+const route = routesWith({ tag: 'Payments', errors: ERRORS });
 
 const isReceiveBody = (body: unknown): boolean =>
   typeof body === 'object' &&
@@ -59,31 +61,27 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
   const render = createRenderer((payment) => stringifyJson(paymentView(payment)));
   return [
     ...creationRoutes(create),
-    defineRoute({
+    route({
       method: 'GET',
       path: PATH,
       operation_id: 'get_payments',
-      tag: 'Payments',
       summary: 'List payments, by cursor or by offset',
       permissions: ['READ', 'WRITE'],
       params: Type.Object(environment),
       query: LIST_QUERY,
       success: { status: 200, schema: { $ref: '#/components/schemas/Payments' } },
-      errors: ERRORS,
       handler: async ({ caller, query }) =>
         rawJson(
           pageJson(await listPayments(deps.db, deps.cursor_secret, caller, query as ListQuery, render)),
         ),
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: `${PATH}/{payment_id}`,
       operation_id: 'get_payment',
-      tag: 'Payments',
       summary: 'Read one payment',
       permissions: ['READ', 'WRITE', 'RECEIVE'],
       params: Type.Object({ ...environment, payment_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/Payment' } },
       errors: { ...ERRORS, 404: 'ErrorResponse_PaymentNotFoundError' },
       handler: async ({ caller, params }) => {
@@ -96,17 +94,14 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
         return paymentView(payment);
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: `${PATH}/{payment_id}/history`,
       operation_id: 'get_payment_history',
-      tag: 'Payments',
       summary: 'Read what happened to a payment, in order',
       permissions: ['READ', 'WRITE', 'RECEIVE'],
       params: Type.Object({ ...environment, payment_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/PaymentHistory' } },
-      errors: ERRORS,
       handler: async ({ caller, params }) => {
         const ref = refIn(caller, params.payment_id);
         if (!caller.permissions.has('READ') && !caller.permissions.has('WRITE')) {
@@ -126,14 +121,12 @@ function creationRoutes(
 ): Route[] {
   const common = {
     method: 'POST',
-    tag: 'Payments',
     params: Type.Object(environment),
-    query: Type.Object({}),
     success: { status: 202 },
   } as const;
   const errors = { 400: ERRORS[400], 409: 'ErrorResponse_PaymentConflictError' };
   return [
-    defineRoute({
+    route({
       ...common,
       path: PATH,
       operation_id: 'create_payment',
@@ -145,7 +138,7 @@ function creationRoutes(
       errors,
       handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'payments'),
     }),
-    defineRoute({
+    route({
       ...common,
       path: `${PATH}/check`,
       operation_id: 'check_payment',
@@ -156,7 +149,7 @@ function creationRoutes(
       errors,
       handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'check'),
     }),
-    defineRoute({
+    route({
       ...common,
       path: `${ENVIRONMENT}/treasury_movements`,
       operation_id: 'create_treasury_movement',
@@ -288,7 +281,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
       if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
       throw new ApiError('wallet_not_found', detail, { context: { wallet_id: body.wallet_id } });
     }
-    if (wallet.currency === 'usd') requireFlag(caller.features, 'usd');
+    if (wallet.currency === 'usd') requireFeature(caller.features, 'usd', { code: 'disabled' });
     const node = nodes.get(wallet.node_id);
     if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
     const wallet_currency = wallet.currency;
