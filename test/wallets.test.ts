@@ -1,24 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
-import { actor } from './actor.ts';
+import { test } from 'node:test';
 import type { Client } from './client.ts';
-import { auditClean, newTenant, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
+import { newTenant, rolledUp } from './fixtures.ts';
+import { atEnd, openServer } from './setup.ts';
 import { newEnvironment, newKey, withKey } from './tenant.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let list: string;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  list = `/organizations/${server.credentials.organization_id}/wallets`;
-});
-after(async () => {
-  await rolledUp(server.db);
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
+const list = `/organizations/${server.credentials.organization_id}/wallets`;
+atEnd(() => rolledUp(server.db));
 
 const bodyOf = (fields: object = {}) => ({
   id: randomUUID(),
