@@ -87,18 +87,6 @@ test('a wallet reads back at once as it was created, with an empty balance', asy
   });
 });
 
-test('the published client creates, reads, lists and deletes a wallet', async () => {
-  const { organization_id } = server.credentials;
-  const wallet = { ...bodyOf(), network: 'mutinynet' as const };
-  await server.sdk.createWallet({ organization_id, wallet });
-  const read = await server.sdk.getWallet({ organization_id, wallet_id: wallet.id });
-  assert.equal(read.name, wallet.name);
-  const all = await server.sdk.getWallets({ organization_id });
-  assert.ok(all.some((one: { id?: string }) => one.id === wallet.id));
-  await server.sdk.deleteWallet({ organization_id, wallet_id: wallet.id });
-  assert.equal((await server.sdk.getWallet({ organization_id, wallet_id: wallet.id })).active, false);
-});
-
 test('a request that cannot be served names every field at fault', async () => {
   await refused(bodyOf({ network: 'mainnet' }), 'invalid_request', { fields: ['network'] });
   await refused(bodyOf({ limit: 2_100_000_000_000_000_001n }), 'invalid_request', { fields: ['limit'] });
