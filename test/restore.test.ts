@@ -1,28 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { insertEvents } from '../src/core/events.ts';
 import { comeDown } from '../src/webhooks/restore.ts';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await server.stop();
-  await receiver.close();
-});
+const { server, me } = await openServer();
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const FAR = 1_000_000_000_000n;
 /** As if all transactions so far had been counted far ahead, in another cluster. */
