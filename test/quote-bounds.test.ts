@@ -7,6 +7,7 @@ import { parseSandboxRate, walkedRate } from '../src/quotes/walk.ts';
 import { actor } from './actor.ts';
 import { dollars } from './dollars.ts';
 import { startTestServer, type TestServer } from './fixtures.ts';
+import { RUNS } from './runs.ts';
 
 let server: TestServer;
 let my: ReturnType<typeof dollars>;
@@ -66,7 +67,7 @@ test('whatever rate the sandbox takes can be read again with its walk and any sp
         assert.deepEqual(parseRate(formatRate(rate)), rate);
       }
     }),
-    { numRuns: 10_000 },
+    RUNS,
   );
   for (const rate of ['1e13', '1e30', '1000000000000000e0']) {
     const answer = await server.client.request('PUT', `${actor(server).base}/sandbox/rate`, {
