@@ -83,6 +83,15 @@ test('a day and its ends are counted by the day, quarters of an hour and tens of
   });
 });
 
+test('one wider slot is not worth a cut of its own, and an open end has no edge', () => {
+  const [start, end] = ['2026-01-01T00:14:45Z', '2026-01-01T00:15:25Z'];
+  assert.deepEqual(cutPeriod(start, end).spans, [
+    { width: 10, from: '2026-01-01T00:14:50.000Z', to: '2026-01-01T00:15:20.000Z' },
+  ]);
+  assert.equal(cutPeriod(start, undefined).edges.length, 1);
+  assert.equal(cutPeriod(undefined, end).edges.length, 1);
+});
+
 test('all time is one slot; a period within one slot is read payment by payment', () => {
   const all = { from: '-infinity', to: 'infinity' };
   assert.deepEqual(cutPeriod(undefined, undefined), { spans: [{ width: 0, ...all }], edges: [], ...all });

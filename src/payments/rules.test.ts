@@ -146,6 +146,7 @@ test('an address is refused that is none or of another network; so is an amount 
     /data.amount is required/,
     required('data.amount'),
   );
+  refuses(() => send('onchain', { address: `bitcoin:${ADDRESS}`, amount_sats }), 'invalid_address', /not a/);
   refuses(() => send('onchain', { address: 'x', amount_sats }), 'invalid_address', /data.address: not a/);
   refuses(() => send('onchain', { address: ELSEWHERE, amount_sats }), 'invalid_network', /of mainnet/);
   refuses(
@@ -275,6 +276,13 @@ test('a URI is refused that is missing, cannot be read or names an address of an
     /data.payment_request is required/,
     required('data.payment_request'),
   );
+  const whole = `bitcoin:${ADDRESS}?lightning=${invoice(1000n)}`;
+  refuses(
+    pay({ address: whole, payment_request: '' }),
+    'missing_payment_request',
+    /data.payment_request is required/,
+    required('data.payment_request'),
+  );
   refuses(pay({ address: `bitcoin:${ADDRESS}?amount=x` }), 'invalid_address', /data.address: amount must/);
   const payment_request = invoice(1000n);
   refuses(pay({ address: ELSEWHERE, payment_request }), 'invalid_network', /of mainnet/);
@@ -291,7 +299,10 @@ test('a receive asks for its amount for an hour, if it does not say otherwise', 
     expiration: 60,
     description: 'tea',
   });
-  assert.deepEqual(receive({ amount: { currency: 'usd', amount: 7 } }, 'usd'), { ...draft, requested: 7n });
+  const dollars = { amount: { currency: 'usd', amount: 7 } };
+  assert.deepEqual(receive(dollars, 'usd'), { ...draft, requested: 7n });
+  const onchain = receive({ ...dollars, payment_kind: 'onchain' }, 'usd');
+  assert.deepEqual(onchain, { ...draft, kind: 'onchain', requested: 7n });
 });
 
 test('a receive needs an amount on the chain and in dollars', () => {
