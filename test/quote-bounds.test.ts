@@ -6,6 +6,7 @@ import { ConfigError, loadConfig } from '../src/config.ts';
 import { parseSandboxRate, walkedRate } from '../src/quotes/walk.ts';
 import { actor } from './actor.ts';
 import { dollars } from './dollars.ts';
+import { RUNS } from './runs.ts';
 import { openServer } from './setup.ts';
 
 const { server } = await openServer();
@@ -61,7 +62,7 @@ test('whatever rate the sandbox takes can be read again with its walk and any sp
         assert.deepEqual(parseRate(formatRate(rate)), rate);
       }
     }),
-    { numRuns: 10_000 },
+    RUNS,
   );
   for (const rate of ['1e13', '1e30', '1000000000000000e0']) {
     const answer = await server.client.request('PUT', `${actor(server).base}/sandbox/rate`, {
