@@ -27,7 +27,12 @@ export function createMessages(db: Database, bodies: Bodies): Messages {
       const found = new Map((await readEventsAt(db, places)).map((event) => [event.seq, event]));
       return deliveries.map((delivery) => {
         const event = found.get(delivery.seq ?? -1n);
-        return { ok: true, value: event ? bodies.of(delivery, event) : null };
+        try {
+          return { ok: true, value: event ? bodies.of(delivery, event) : null };
+        } catch (error) {
+          // One that cannot be shown stops no other.
+          return { ok: false, error };
+        }
       });
     },
   });

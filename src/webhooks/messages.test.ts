@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { createTestDatabase, type TestDatabase } from '../../test/database.ts';
+import { FIRST_PLACE, insertEvents, readEvents, type StoredEvent } from '../core/events.ts';
+import { createBodies } from './body.ts';
+import { createMessages } from './messages.ts';
+import type { DueDelivery } from './queue.ts';
+
+let database: TestDatabase;
+before(async () => {
+  database = await createTestDatabase();
+});
+after(() => database.drop());
+
+const bodies = createBodies((row) => {
+  const { id, broken } = JSON.parse(row) as { id: string; broken?: boolean };
+  if (broken === true) throw new Error('cannot be shown');
+  return JSON.stringify({ id });
+});
+
+/** An event of a payment of its own, as it is stored. */
+async function newEvent(fields: object = {}): Promise<StoredEvent> {
+  const ids = { organization_id: randomUUID(), environment_id: randomUUID() };
+  const id = randomUUID();
+  const told = { type: 'receive', event: 'completed', at: '2026-01-01T00:00:00Z', wallet_id: randomUUID() };
+  await insertEvents(database.db, [{ ...ids, ...told, payment_id: id, payment: { id, ...fields } }]);
+  for (;;) {
+    const { events } = await readEvents(database.db, FIRST_PLACE, ids, 1);
+    if (events[0]) return events[0];
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
+const deliveryOf = ({
+  organization_id,
+  environment_id,
+  payment_id,
+  horizon,
+  seq,
+}: StoredEvent): DueDelivery => ({
+  organization_id,
+  environment_id,
+  webhook_id: randomUUID(),
+  id: randomUUID(),
+  horizon,
+  seq,
+  payload: null,
+  payment_id,
+  shard: 0,
+  run_at: '2026-01-01T00:00:00.000000Z',
+  round_attempts: 0,
+  round_started_at: '2026-01-01T00:00:00.000000Z',
+});
+const none = () => [];
+
+test('an event that cannot be shown stops no other that is read with it', async () => {
+  const [broken, whole] = [await newEvent({ broken: true }), await newEvent()];
+  const messages = createMessages(database.db, bodies);
+  const [first, second] = await Promise.allSettled([
+    messages.of(deliveryOf(broken), none),
+    messages.of(deliveryOf(whole), none),
+  ]);
+  assert.equal(first.status, 'rejected');
+  assert.deepEqual(
+    second.status === 'fulfilled' && second.value?.body,
+    `{"type":"receive","detail":{"event":"completed","data":{"id":"${whole.payment_id}"}}}`,
+  );
+});
