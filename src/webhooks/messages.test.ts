@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { createTestDatabase, type TestDatabase } from '../../test/database.ts';
-import { FIRST_PLACE, insertEvents, readEvents, type StoredEvent } from '../core/events.ts';
+import { END_OF_HORIZON, FIRST_PLACE, insertEvents, readEvents, type StoredEvent } from '../core/events.ts';
 import { createBodies } from './body.ts';
 import { createMessages } from './messages.ts';
 import type { DueDelivery } from './queue.ts';
@@ -65,4 +65,13 @@ test('an event that cannot be shown stops no other that is read with it', async 
     second.status === 'fulfilled' && second.value?.body,
     `{"type":"receive","detail":{"event":"completed","data":{"id":"${whole.payment_id}"}}}`,
   );
+});
+
+test('an event that was not there is looked for again', async () => {
+  const event = await newEvent();
+  const messages = createMessages(database.db, bodies);
+  await database.db.query('UPDATE events SET seq = $2 WHERE seq = $1', [event.seq, END_OF_HORIZON]);
+  assert.equal(await messages.of(deliveryOf(event), none), null);
+  await database.db.query('UPDATE events SET seq = $1 WHERE seq = $2', [event.seq, END_OF_HORIZON]);
+  assert.match((await messages.of(deliveryOf(event), none))?.body ?? '', new RegExp(event.payment_id));
 });

@@ -40,7 +40,9 @@ export function createMessages(db: Database, bodies: Bodies): Messages {
   function want(key: string, delivery: DueDelivery): Promise<Message | null> {
     const read = reads.submit(delivery);
     kept.set(key, read);
-    read.catch(() => kept.delete(key));
+    const forget = () => kept.delete(key);
+    // What is not there now may be there later: after a restore, for one.
+    read.then((message) => message ?? forget(), forget);
     for (const oldest of kept.keys()) {
       if (kept.size <= MAX_KEPT) break;
       kept.delete(oldest);
