@@ -75,3 +75,18 @@ test('an event that was not there is looked for again', async () => {
   await database.db.query('UPDATE events SET seq = $1 WHERE seq = $2', [event.seq, END_OF_HORIZON]);
   assert.match((await messages.of(deliveryOf(event), none))?.body ?? '', new RegExp(event.payment_id));
 });
+
+test("a place that was counted anew is another payment's: what was kept of it is not sent", async () => {
+  const [before_it, after_it] = [await newEvent(), await newEvent()];
+  const messages = createMessages(database.db, bodies);
+  const own = async (event: StoredEvent) =>
+    assert.match((await messages.of(deliveryOf(event), none))?.body ?? '', new RegExp(event.payment_id));
+  await own(before_it);
+  await database.db.query('DELETE FROM events WHERE seq = $1', [before_it.seq]);
+  await database.db.query('UPDATE events SET horizon = $2, seq = $3 WHERE seq = $1', [
+    after_it.seq,
+    before_it.horizon,
+    before_it.seq,
+  ]);
+  await own({ ...after_it, horizon: before_it.horizon, seq: before_it.seq });
+});

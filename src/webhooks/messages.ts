@@ -66,4 +66,5 @@ export function createMessages(db: Database, bodies: Bodies): Messages {
   };
 }
 
-const keyOf = ({ horizon, seq }: DueDelivery): string => `${horizon}/${seq}`;
+// With its payment: after a restore, a place may be that of another event than before.
+const keyOf = ({ horizon, seq, payment_id }: DueDelivery): string => `${horizon}/${seq}/${payment_id}`;
