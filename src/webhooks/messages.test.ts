@@ -90,3 +90,25 @@ test("a place that was counted anew is another payment's: what was kept of it is
   ]);
   await own({ ...after_it, horizon: before_it.horizon, seq: before_it.seq });
 });
+
+test('messages are kept by their size: large ones do not fill the memory', async () => {
+  const events = await Promise.all(Array.from({ length: 20 }, () => newEvent()));
+  let reads = 0;
+  const messages = createMessages(
+    {
+      ...database.db,
+      query(text, values, name) {
+        if (name === 'read events at') reads += 1;
+        return database.db.query(text, values, name);
+      },
+    },
+    createBodies((row) => row + ' '.repeat(1_000_000)),
+  );
+  const ask = async (event: StoredEvent | undefined) => event && (await messages.of(deliveryOf(event), none));
+  for (const event of events) await ask(event);
+  assert.equal(reads, 20);
+  await ask(events.at(-1));
+  assert.equal(reads, 20, 'the last one is kept');
+  await ask(events[0]);
+  assert.equal(reads, 21, 'the first one had to go');
+});
