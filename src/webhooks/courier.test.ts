@@ -136,3 +136,31 @@ test("a delivery whose event could not be read is not overtaken by its payment's
   assert.deepEqual(told(payment_id), ['generated', 'completed']);
   await courier.stop();
 });
+
+test('what another server left of a payment goes out before its next delivery', async () => {
+  await register();
+  const watch = watched();
+  let shards: readonly number[] = [];
+  const courier = courierOn(watch.db, () => shards);
+  courier.start();
+  await until(() => (watch.done.get('active webhooks') ?? 0) > 1);
+  await new Promise((done) => setTimeout(done, 100));
+  const payment_id = randomUUID();
+  // Made while its shard was another server's.
+  await deliver([payment_id, 'generated']);
+  let go = () => {};
+  const gate = new Promise<void>((open) => (go = open));
+  watch.before.set('active webhooks named', () => gate);
+  shards = ALL;
+  const other = scope;
+  await register();
+  courier.offer(await deliver([randomUUID(), 'generated']));
+  courier.look();
+  scope = other;
+  courier.offer(await deliver([payment_id, 'completed']));
+  await new Promise((done) => setTimeout(done, 100));
+  go();
+  await until(() => told(payment_id).length >= 2);
+  assert.deepEqual(told(payment_id), ['generated', 'completed']);
+  await courier.stop();
+});
