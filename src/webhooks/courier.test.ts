@@ -164,3 +164,25 @@ test('what another server left of a payment goes out before its next delivery', 
   assert.deepEqual(told(payment_id), ['generated', 'completed']);
   await courier.stop();
 });
+
+test("while the database's clock is behind the time of the last deliveries, a payment's deliveries go out in order", async () => {
+  await register();
+  const watch = watched();
+  const courier = courierOn(watch.db, () => ALL);
+  courier.start();
+  await until(() => (watch.done.get('next due deliveries') ?? 0) > 0);
+  await database.db.query(
+    "UPDATE event_places SET at = now() + interval '20 seconds' WHERE name = 'deliveries'",
+  );
+  const payment_id = randomUUID();
+  // Not offered: as where an answer of the database was under way.
+  await deliver([payment_id, 'generated']);
+  const looked = watch.done.get('next due deliveries') ?? 0;
+  courier.look();
+  await until(() => (watch.done.get('next due deliveries') ?? 0) > looked);
+  await new Promise((done) => setTimeout(done, 100));
+  courier.offer(await deliver([payment_id, 'completed']));
+  await until(() => told(payment_id).length >= 2);
+  assert.deepEqual(told(payment_id), ['generated', 'completed']);
+  await courier.stop();
+});
