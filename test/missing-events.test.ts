@@ -4,6 +4,7 @@ import { systemClock, type Clock } from '../src/core/clock.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
 import { hooks } from './hooks.ts';
 import { openReceiver, openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 const DAY_MS = 24 * 3_600_000;
 let ahead_ms = 0;
@@ -35,7 +36,7 @@ test('an event has the time at which it happened, however old its payment is', a
   await me.until(payment.id, ({ data }) => data.address !== undefined);
   ahead_ms = 40 * DAY_MS;
   await me.sandbox('payments', { address: payment.data.address, amount_msats: 1_000_000 });
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await detected()) === undefined) {
     assert.ok(Date.now() < give_up_at, 'it is detected');
     await new Promise((done) => setTimeout(done, 10));

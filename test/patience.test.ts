@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { systemClock, type Clock } from '../src/core/clock.ts';
 import { hooks } from './hooks.ts';
 import { openReceiver, openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 const HOUR_MS = 3_600_000;
 let ahead_ms = 0;
@@ -36,7 +37,7 @@ test('a registration of which only failures come for too long is stopped, and sa
     const delivery = await sendTest(id);
     if (hours < 72) await my.until(id, delivery, ({ attempt_count }) => attempt_count > 0);
   }
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await my.get(id))['status'] !== 'stopped') {
     assert.ok(Date.now() < give_up_at, 'it is stopped');
     await pause(50);

@@ -9,7 +9,7 @@ export interface Totals {
 }
 
 // Most files wait for nodes and timers half of their time: two of them keep a core busy. More than this is memory.
-const FILES_AT_ONCE = Math.min(8, 2 * availableParallelism());
+const FILES_AT_ONCE = Math.min(6, 2 * availableParallelism());
 
 function count(event: TestEvent, totals: Totals): void {
   if (event.type === 'test:fail') totals.failed += 1;
@@ -56,5 +56,9 @@ export async function runFiles(files: readonly string[], later: Later, totals: T
       else if (waiting.length === 0) return;
     }
   }
-  await Promise.all([need, ...Array.from({ length: FILES_AT_ONCE }, work)]);
+  // Half of them leave the cores to what is waited for.
+  const lanes = Array.from({ length: FILES_AT_ONCE }, (_, lane) =>
+    lane % 2 === 0 ? work() : need.then(work),
+  );
+  await Promise.all(lanes);
 }

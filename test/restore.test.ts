@@ -6,6 +6,7 @@ import { insertEvents } from '../src/core/events.ts';
 import { comeDown } from '../src/webhooks/restore.ts';
 import { hooks } from './hooks.ts';
 import { openReceiver, openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 const { server, me } = await openServer();
 const my = hooks(server.client, me.base);
@@ -77,7 +78,7 @@ test('a place of before a restore is refused, also when the numbers of transacti
   const { next_after } = (await page('')).body;
   assert.equal((await page(`&after=${next_after}`)).status, 200);
   await server.db.transaction(countAhead);
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await page(`&after=${next_after}`)).status !== 410) {
     assert.ok(Date.now() < give_up_at, 'the server counts anew by itself');
     await new Promise((done) => setTimeout(done, 20));

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { startSharedCluster } from './database.ts';
 import { runFiles, type Totals } from './pool.ts';
 import { buildTools } from './regtest/build.ts';
+import type { NetworkTemplate } from './regtest/network.ts';
 
 // The one command of the whole suite: static checks, and beside them every test file against one PostgreSQL.
 const CHECKS: [name: string, command: string, args: string[]][] = [
@@ -49,11 +50,23 @@ async function runChecks(): Promise<number> {
   return failed;
 }
 
-/** Without their programs the tests of the network are skipped, and say why. */
-async function buildNetwork(): Promise<void> {
+/**
+ * The network that those of the tests are copies of. Null where there is none: where its programs are missing, the
+ * tests are skipped and say why; where it did not start, each tries for itself.
+ */
+async function openNetwork(): Promise<NetworkTemplate | null> {
   say('programs of the regtest network: built once, some minutes');
   const built = await buildTools();
   say('missing' in built ? `✖ ${built.missing}` : '✔ programs of the regtest network');
+  if ('missing' in built) return null;
+  // Not read before: it looks for the programs, too.
+  const { prepareNetwork } = await import('./regtest/network.ts');
+  const network = await prepareNetwork().catch((error: Error) => {
+    say(`✖ regtest network: ${error.message}`);
+    return null;
+  });
+  if (network) process.env['COULOMB_TEST_NETWORK'] = network.folder;
+  return network;
 }
 
 /** Where a file stands in the order. */
@@ -71,14 +84,15 @@ async function runTests(given: readonly string[]): Promise<Totals> {
   process.env['COULOMB_TEST_CLUSTER'] = cluster.url;
   const files = given.toSorted((a, b) => rankOf(a) - rankOf(b) || a.localeCompare(b));
   const later = files.filter((file) => /test\/(regtest|chaos)\//.test(file));
-  const need = later.length > 0 ? buildNetwork() : Promise.resolve();
+  const network = later.length > 0 ? openNetwork() : Promise.resolve(null);
   try {
     await runFiles(
       files.filter((file) => !later.includes(file)),
-      { files: later, need },
+      { files: later, need: network },
       totals,
     );
   } finally {
+    await (await network)?.remove();
     await cluster.stop();
     rmSync(compiled, { recursive: true, force: true });
   }

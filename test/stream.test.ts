@@ -6,6 +6,7 @@ import { newTenant } from './fixtures.ts';
 import { atEnd, openServer } from './setup.ts';
 import { openStream, type EventStream } from './sse.ts';
 import { newKey } from './tenant.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 const { server, me } = await openServer();
 const opened: EventStream[] = [];
@@ -41,7 +42,7 @@ const paid = async (): Promise<string> => {
 /** A receive that was paid, all of whose events can be read: other transactions of the cluster hold them back a moment. */
 async function told(): Promise<string> {
   const id = await paid();
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await page(`?payment_id=${id}`)).items.length < 3) {
     assert.ok(Date.now() < give_up_at, 'its events can be read');
     await new Promise((done) => setTimeout(done, 10));

@@ -1,3 +1,6 @@
+/** Bound of a wait, not a claim about speed: what takes longer never comes. A slow machine has other work, too. */
+export const GIVE_UP_MS = 60_000;
+
 const FIRST_MS = 10;
 const LONGEST_MS = 250;
 const GROWTH = 1.25;
