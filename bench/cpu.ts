@@ -36,3 +36,12 @@ export function readCpu(server_pid: number, postmaster_pid: string): CpuSeconds 
     client: (own.user + own.system) / 1e6,
   };
 }
+
+/** CPU seconds of this process's living children, but for these: the nodes of a network that it runs. */
+export function secondsOfChildren(except: readonly string[]): number {
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && !except.includes(name));
+  const children = processes.flatMap((pid) => secondsOf(pid) ?? []);
+  return children
+    .filter(({ parent }) => parent === String(process.pid))
+    .reduce((sum, { seconds }) => sum + seconds, 0);
+}

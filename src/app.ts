@@ -6,11 +6,10 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import { addressIn, type Authenticator } from './core/auth.ts';
 import { LaneFull } from './core/batch.ts';
-import type { Clock } from './core/clock.ts';
 import { isUnavailable, sqlState } from './core/db.ts';
 import { ApiError } from './core/errors.ts';
 import { StreamAnswer, type Caller, type Route } from './core/http.ts';
-import type { Answer, Idempotency } from './core/idempotency.ts';
+import { answerOnce, type Answer, type IdempotencyDeps } from './core/idempotency.ts';
 import { parseJson, stringifyJson } from './core/json.ts';
 import type { Metrics } from './core/metrics.ts';
 import { parseQuery } from './core/query.ts';
@@ -30,11 +29,10 @@ export interface AppConfig {
 export interface AppDeps {
   config: AppConfig;
   log: Logger;
-  clock: Clock;
   routes: readonly Route[];
   metrics: Metrics;
   authenticator: Authenticator;
-  idempotency: Idempotency;
+  idempotency: IdempotencyDeps;
   /** What is not ready, by name; empty when all is. */
   notReady(): Promise<Record<string, string>>;
 }
@@ -168,7 +166,7 @@ async function answerRoute(
   const search = request.url.indexOf('?');
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
   const handle = (): Promise<unknown> => {
-    const input = { caller, params, query, body, request_id: request.id, headers: request.headers };
+    const input = { caller, params, query, body, headers: request.headers };
     return route.handler(input as Parameters<Route['handler']>[0]);
   };
   const answerOf = (result: unknown): Answer => {
@@ -186,7 +184,8 @@ async function answerRoute(
       `Idempotency-Key must have 1 to ${MAX_IDEMPOTENCY_KEY} characters`,
     );
   }
-  return deps.idempotency.once(
+  return answerOnce(
+    deps.idempotency,
     {
       organization_id: caller.organization_id,
       key_id: caller.key_id,

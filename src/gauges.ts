@@ -1,6 +1,6 @@
 import { within, type Clock } from './core/clock.ts';
 import type { Database } from './core/db.ts';
-import type { Metrics } from './core/metrics.ts';
+import type { Metrics, Readings } from './core/metrics.ts';
 import type { Rate } from './core/rate.ts';
 import { positions } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
@@ -8,24 +8,22 @@ import type { createNodeBooks } from './nodes/books.ts';
 import type { PaymentEngine } from './payments/payments.ts';
 import type { Rates } from './quotes/rates.ts';
 
-/** What an operator watches of payments, nodes and the database. */
-export function addGauges(
-  metrics: Metrics,
-  db: Database,
-  nodes: ReadonlyMap<string, LightningNode>,
-  payments: PaymentEngine,
-  books: ReturnType<typeof createNodeBooks>,
-): void {
-  metrics.gauge('coulomb_queue_depth', 'Commands that wait for their batch', [], () =>
-    Promise.resolve([[{}, payments.queueDepth()]]),
-  );
+const JOBS_WITH_PAYMENTS = `jobs j
+  JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
+    AND p.id = j.payment_id`;
+
+/** What an operator watches of payments and the database. */
+export function addPaymentGauges(metrics: Metrics, db: Database, payments: PaymentEngine): void {
+  metrics.gauge('coulomb_queue_depth', 'Commands that wait for their batch', [], () => [
+    [{}, payments.queueDepth()],
+  ]);
   metrics.gauge('coulomb_database_connections', 'Connections of the pool', ['state'], () => {
     const { total, idle, waiting } = db.stats();
-    return Promise.resolve([
+    return [
       [{ state: 'open' }, total],
       [{ state: 'idle' }, idle],
       [{ state: 'waited_for' }, waiting],
-    ]);
+    ];
   });
   metrics.gauge(
     'coulomb_payments_in_flight',
@@ -33,10 +31,7 @@ export function addGauges(
     ['state'],
     async () => {
       const rows = await db.query<{ state: string; count: bigint }>(
-        `SELECT p.state, count(*) AS count FROM jobs j
-       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
-         AND p.id = j.payment_id
-       GROUP BY p.state`,
+        `SELECT p.state, count(*) AS count FROM ${JOBS_WITH_PAYMENTS} GROUP BY p.state`,
       );
       return rows.map(({ state, count }) => [{ state }, Number(count)]);
     },
@@ -47,29 +42,10 @@ export function addGauges(
     [],
     async () => {
       const [row] = await db.query<{ age: number | null }>(
-        `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM jobs j
-       JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
-         AND p.id = j.payment_id
-       WHERE j.kind IN ('dispatch', 'internal', 'track', 'chain')`,
+        `SELECT extract(epoch FROM now() - min(p.created_at))::float8 AS age FROM ${JOBS_WITH_PAYMENTS}
+         WHERE j.kind IN ('dispatch', 'internal', 'track', 'chain')`,
       );
       return [[{}, row?.age ?? 0]];
-    },
-  );
-  metrics.gauge(
-    'coulomb_node_drift_msats',
-    'Worth of a node minus the ledger; 0 when nothing moves',
-    ['node'],
-    async () => {
-      const drifts = await Promise.all(
-        [...nodes.values()].map(async (node): Promise<[Record<string, string>, number][]> => {
-          // A node that is away has no worth to compare; the gauge below says so.
-          if (!node.reachable()) return [];
-          await within(books.book(node));
-          const { drift_msats } = await within(books.compare(node));
-          return [[{ node: node.id }, Number(drift_msats)]];
-        }),
-      );
-      return drifts.flat();
     },
   );
   metrics.gauge(
@@ -82,8 +58,32 @@ export function addGauges(
         Number(balance),
       ]),
   );
+}
+
+export function addNodeGauges(
+  metrics: Metrics,
+  nodes: readonly LightningNode[],
+  books: ReturnType<typeof createNodeBooks>,
+): void {
+  metrics.gauge(
+    'coulomb_node_drift_msats',
+    'Worth of a node minus the ledger; 0 when nothing moves',
+    ['node'],
+    async () => {
+      const drifts = await Promise.all(
+        nodes.map(async (node): Promise<Readings> => {
+          // A node that is away has no worth to compare; the gauge below says so.
+          if (!node.reachable()) return [];
+          await within(books.book(node));
+          const { drift_msats } = await within(books.compare(node));
+          return [[{ node: node.id }, Number(drift_msats)]];
+        }),
+      );
+      return drifts.flat();
+    },
+  );
   metrics.gauge('coulomb_node_reachable', '1 while a connection to the node stands', ['node'], () =>
-    Promise.resolve([...nodes.values()].map((node) => [{ node: node.id }, node.reachable() ? 1 : 0])),
+    nodes.map((node) => [{ node: node.id }, node.reachable() ? 1 : 0]),
   );
 }
 
@@ -95,24 +95,17 @@ export function addRateGauges(metrics: Metrics, clock: Clock, rates: Rates): voi
     ['source'],
     () => {
       const { readings, result } = rates.readings();
-      const median: [Record<string, string>, number][] = result.rate
-        ? [[{ source: 'median' }, cents(result.rate)]]
-        : [];
-      return Promise.resolve([
-        ...readings.map(({ source, rate }): [Record<string, string>, number] => [{ source }, cents(rate)]),
-        ...median,
-      ]);
+      const median = result.rate ? [{ source: 'median', rate: result.rate }] : [];
+      return [...readings, ...median].map(({ source, rate }) => [{ source }, cents(rate)]);
     },
   );
   metrics.gauge('coulomb_rate_age_seconds', 'Age of what each source said last', ['source'], () =>
-    Promise.resolve(
-      rates.readings().readings.map(({ source, at_ms }) => [{ source }, (clock.now() - at_ms) / 1000]),
-    ),
+    rates.readings().readings.map(({ source, at_ms }) => [{ source }, (clock.now() - at_ms) / 1000]),
   );
   metrics.gauge(
     'coulomb_rate_source_left_out',
     '1 for a source that is far from the median',
     ['source'],
-    () => Promise.resolve(rates.readings().result.left_out.map((source) => [{ source }, 1])),
+    () => rates.readings().result.left_out.map((source) => [{ source }, 1]),
   );
 }

@@ -2,18 +2,18 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { ConfigError, type Config } from './config.ts';
-import { addGauges, addRateGauges } from './gauges.ts';
-import { createAlarm } from './core/alarm.ts';
-import { createAuthenticator } from './core/auth.ts';
-import { systemClock, timeText, within, type Clock } from './core/clock.ts';
+import { addNodeGauges, addPaymentGauges, addRateGauges } from './gauges.ts';
+import { Alarm } from './core/alarm.ts';
+import { createAuthenticator, KEYS_CHANNEL } from './core/auth.ts';
+import { systemClock, within, type Clock } from './core/clock.ts';
 import { isUnavailable, openDatabase, type Database } from './core/db.ts';
-import { createIdempotency } from './core/idempotency.ts';
+import { sweepIdempotencyKeys } from './core/idempotency.ts';
 import { createMetrics } from './core/metrics.ts';
 import { migrate, pendingMigrations } from './core/migrate.ts';
 import { cursorSecret, invoiceSecret } from './core/settings.ts';
 import { stringifyJson } from './core/json.ts';
 import { analyzeGrown } from './core/statistics.ts';
-import { openVault } from './core/vault.ts';
+import { openVault, type Vault } from './core/vault.ts';
 import { creditRoutes } from './credit/routes.ts';
 import { rollUp } from './ledger/rollup.ts';
 import type { LightningNode } from './lightning/node.ts';
@@ -23,7 +23,7 @@ import { lastChains } from './nodes/store.ts';
 import { foldCounts } from './payments/fold.ts';
 import { createPayments } from './payments/payments.ts';
 import { paymentRoutes } from './payments/routes.ts';
-import type { Payment } from './payments/types.ts';
+import { storedPayment } from './payments/stored.ts';
 import { paymentView } from './payments/view.ts';
 import { policyRoutes } from './policies/routes.ts';
 import { sweepMinutes } from './policies/usage.ts';
@@ -34,7 +34,8 @@ import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
 import { createResolve, type Resolve } from './webhooks/resolve.ts';
 import { comeDown, COUNTED_ANEW } from './webhooks/restore.ts';
-import { CHANNELS, createWebhooks } from './webhooks/webhooks.ts';
+import { CHANNELS } from './webhooks/channels.ts';
+import { createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {
   /** Where it listens, without `/v1`. */
@@ -75,34 +76,27 @@ async function openAndMigrate(config: Config, url: string, log: Logger): Promise
   }
 }
 
-/** Constructs and wires everything on a database, and listens. */
-export async function startServer(
-  config: Config,
-  url: string,
-  log: Logger,
-  clock: Clock = systemClock,
-  resolve: Resolve = createResolve(),
-): Promise<RunningServer> {
-  const db = await openAndMigrate(config, url, log);
+/** The vault of an open database, with all that must be done before anything else is written. */
+async function prepare(config: Config, db: Database, log: Logger): Promise<Vault> {
   const key_file = join(config.data_dir, 'secret.key');
-  const embedded = config.database_url === null;
-  const vault = await openVault(db, config.secret_key, key_file, embedded, log).catch(
-    async (error: unknown) => {
-      await db.close();
-      throw error;
-    },
-  );
-  // Before anything is written: what happens from here on is told like everything else.
+  const vault = await openVault(db, config.secret_key, key_file, config.database_url === null, log);
+  // What happens from here on is told like everything else.
   if (await comeDown(db)) log.warn(COUNTED_ANEW);
   // Counts that there are payments of already: after an upgrade, or a restore.
   await foldCounts(db, COUNTING_MS);
-  const metrics = createMetrics();
+  return vault;
+}
+
+/** Constructs everything on an open database; nothing runs yet. */
+async function construct(config: Config, db: Database, log: Logger, clock: Clock, resolve: Resolve) {
+  const vault = await prepare(config, db, log);
   const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
-  const real = await openRealNodes(config, db, log);
-  const nodes = new Map<string, LightningNode>([sandbox, ...real].map((node) => [node.id, node]));
+  const all = [sandbox, ...(await openRealNodes(config, db, log))];
+  const nodes = new Map<string, LightningNode>(all.map((node) => [node.id, node]));
   const books = createNodeBooks({ db, clock, log });
-  const alarm = createAlarm({ db, log }, Object.values(CHANNELS));
+  const alarm = new Alarm({ db, log }, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
   const rates = createRates({ clock, log, config: config.rates });
+  const metrics = createMetrics();
   const payments = createPayments({
     db,
     clock,
@@ -124,65 +118,68 @@ export async function startServer(
     config: config.webhooks,
     cursor_secret,
     resolve,
-    show: (row) => stringifyJson(paymentView(row as unknown as Payment)),
+    show: (row) => stringifyJson(paymentView(storedPayment(row))),
   });
-  const authenticator = createAuthenticator({ db, clock, log });
-  const idempotency = createIdempotency({ db, clock, vault });
-  const { max_batch, max_queue } = config;
+  const { sanctions, quote_seconds, max_batch, max_queue } = config;
+  const isSandbox = (node_id: string): boolean => nodes.get(node_id)?.sandbox ?? false;
+  const lane = { max_batch, max_queue };
+  const routes = [
+    ...walletRoutes({ db, clock, nodes }),
+    ...paymentRoutes({ db, clock, nodes, payments, sanctions, cursor_secret, ...lane }),
+    ...policyRoutes({ db, clock, has_sanctions_list: sanctions !== null }),
+    ...creditRoutes({ db }),
+    ...quoteRoutes({ db, clock, rates, isSandbox, quote_seconds, ...lane }),
+    ...sandboxRoutes({ sandbox }),
+    ...webhooks.routes,
+  ];
   const app = await buildApp({
     config,
     log,
-    clock,
     metrics,
-    authenticator,
-    idempotency,
-    routes: [
-      ...walletRoutes({ db, clock, nodes }),
-      ...paymentRoutes({
-        db,
-        clock,
-        nodes,
-        payments,
-        sanctions: config.sanctions,
-        cursor_secret,
-        max_batch,
-        max_queue,
-      }),
-      ...policyRoutes({ db, clock, has_sanctions_list: config.sanctions !== null }),
-      ...creditRoutes({ db }),
-      ...quoteRoutes({
-        db,
-        clock,
-        rates,
-        isSandbox: (node_id) => nodes.get(node_id)?.sandbox ?? false,
-        quote_seconds: config.quote_seconds,
-        max_batch,
-        max_queue,
-      }),
-      ...sandboxRoutes({ sandbox }),
-      ...webhooks.routes,
-    ],
-    notReady: () => notReady(db, nodes),
+    authenticator: createAuthenticator({ db, clock, alarm }),
+    idempotency: { db, clock, vault },
+    routes,
+    notReady: () => notReady(db, all),
   });
-  addGauges(metrics, db, nodes, payments, books);
+  addPaymentGauges(metrics, db, payments);
+  addNodeGauges(metrics, all, books);
   addRateGauges(metrics, clock, rates);
-  const timers = [
-    every(SWEEP_MS, log, async () => {
-      await idempotency.sweep();
-      await sweepMinutes(db, clock);
-      await sweepUnusedQuotes(db, clock);
-      await rollUp(db);
-      await webhooks.sweep();
-    }),
-    every(STATISTICS_MS, log, () => analyzeGrown(db)),
-    every(FOLD_MS, log, () => foldCounts(db, 0)),
-    every(BOOKS_MS, log, () =>
-      Promise.all([...nodes.values()].filter((node) => node.reachable()).map(books.book)),
-    ),
-  ];
-  await authenticator.start();
+  return { app, payments, webhooks, alarm, rates, books, nodes: all };
+}
+
+type Parts = Awaited<ReturnType<typeof construct>>;
+
+/** What is done again and again beside the requests. */
+const keepHouse = ({ nodes, books, webhooks }: Parts, db: Database, log: Logger, clock: Clock) => [
+  every(SWEEP_MS, log, async () => {
+    await sweepIdempotencyKeys(db, clock);
+    await sweepMinutes(db, clock);
+    await sweepQuotes(db, clock);
+    await rollUp(db);
+    await webhooks.sweep();
+  }),
+  every(STATISTICS_MS, log, () => analyzeGrown(db)),
+  every(FOLD_MS, log, () => foldCounts(db, 0)),
+  every(BOOKS_MS, log, () => Promise.all(nodes.filter((node) => node.reachable()).map(books.book))),
+];
+
+/** Constructs and wires everything on a database, and listens. */
+export async function startServer(
+  config: Config,
+  url: string,
+  log: Logger,
+  clock: Clock = systemClock,
+  resolve: Resolve = createResolve(),
+): Promise<RunningServer> {
+  const db = await openAndMigrate(config, url, log);
+  const parts = await construct(config, db, log, clock, resolve).catch(async (error: unknown) => {
+    await db.close();
+    throw error;
+  });
+  const { app, payments, webhooks, alarm, rates, nodes } = parts;
+  const timers = keepHouse(parts, db, log, clock);
   // The sandbox has a rate of its own.
-  if (real.length > 0) rates.start();
+  if (nodes.some((node) => !node.sandbox)) rates.start();
   await payments.start();
   await alarm.start();
   await webhooks.start();
@@ -200,26 +197,13 @@ export async function startServer(
       await webhooks.stop();
       await alarm.stop();
       await rates.stop();
-      for (const node of nodes.values()) await node.stop();
-      await authenticator.stop();
+      for (const node of nodes) await node.stop();
       await db.close();
     },
   };
 }
 
 const PROBE_MS = 5000;
-/** A quote that nobody used is of interest for a while: who asks why a payment was refused still finds it. */
-const UNUSED_QUOTE_MS = 30 * 24 * 3_600_000;
-const SWEEP_STEP = 1000;
-
-// What is left is taken by the next sweep, a minute later.
-const MAX_SWEEP_STEPS = 50;
-async function sweepUnusedQuotes(db: Database, clock: Clock): Promise<void> {
-  const before = timeText(clock.now() - UNUSED_QUOTE_MS);
-  for (let step = 0; step < MAX_SWEEP_STEPS; step += 1) {
-    if ((await sweepQuotes(db, before, SWEEP_STEP)) < SWEEP_STEP) return;
-  }
-}
 
 /**
  * Opens the registered nodes. One that answers and cannot be used is a fault of the configuration, told with all
@@ -289,10 +273,7 @@ function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   };
 }
 
-async function notReady(
-  db: Database,
-  nodes: ReadonlyMap<string, LightningNode>,
-): Promise<Record<string, string>> {
+async function notReady(db: Database, nodes: readonly LightningNode[]): Promise<Record<string, string>> {
   const missing: Record<string, string> = {};
   const check = async (name: string, work: () => Promise<unknown>): Promise<void> => {
     try {
@@ -305,6 +286,6 @@ async function notReady(
     const pending = await pendingMigrations(db);
     if (pending.length > 0) throw new Error(`migrations pending: ${pending.join(', ')}`);
   });
-  await Promise.all([...nodes.values()].map((node) => check(`node ${node.id}`, () => node.ping())));
+  await Promise.all(nodes.map((node) => check(`node ${node.id}`, () => node.ping())));
   return missing;
 }

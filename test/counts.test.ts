@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Database } from '../src/core/db.ts';
 import { COUNTED_BY_TIME, foldCounts } from '../src/payments/fold.ts';
@@ -9,17 +9,11 @@ import { STATUS_SQL } from '../src/payments/states.ts';
 import { countsStatement, type SummaryQuery } from '../src/payments/summary.ts';
 import { actor } from './actor.ts';
 import { createClient } from './client.ts';
-import { auditClean, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
+import { spawnServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { everyKind, newcomer, type Counted } from './summaries.ts';
 
-let server: TestServer;
-before(async () => {
-  server = await startTestServer();
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server } = await openServer();
 
 /** Many payments at once, as the server leaves them (bench/seed.sql): two seconds apart, the last one now. */
 async function store(

@@ -47,6 +47,11 @@ export const newTenant = (
     nodes,
   );
 
+/** What a program of ours gets of this environment: the way to other programs, and what Node has compiled already. */
+export const INHERITED: Record<string, string> = Object.fromEntries(
+  ['PATH', 'NODE_COMPILE_CACHE'].map((name) => [name, process.env[name] ?? '']),
+);
+
 const settings = (environment: Record<string, string>): Record<string, string> => ({
   COULOMB_PORT: '0',
   COULOMB_SANDBOX_BLOCK_SECONDS: '0',
@@ -102,7 +107,7 @@ export async function spawnServer(
   environment: Record<string, string> = {},
 ): Promise<ServerProcess> {
   const child = spawn(process.execPath, [MAIN, 'serve'], {
-    env: { PATH: process.env['PATH'] ?? '', DATABASE_URL: database_url, ...settings(environment) },
+    env: { ...INHERITED, DATABASE_URL: database_url, ...settings(environment) },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let printed = '';

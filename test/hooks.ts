@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { Client } from './client.ts';
 import type { Receiver } from './receiver.ts';
+import { growingPause } from './wait.ts';
 
 const ALL_EVENTS = [
   { send: ['succeeded', 'failed'] },
@@ -58,11 +59,12 @@ export function hooks(client: Client, base: string) {
       reached: (shown: DeliveryShown) => boolean,
     ): Promise<DeliveryShown> {
       const give_up_at = Date.now() + 20_000;
+      const pause = growingPause();
       for (;;) {
         const shown = await this.delivery(id, delivery);
         if (reached(shown)) return shown;
         assert.ok(Date.now() < give_up_at, `delivery ${delivery} stays ${JSON.stringify(shown)}`);
-        await new Promise((done) => setTimeout(done, 10));
+        await pause();
       }
     },
   };

@@ -1,16 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
+import { describe, test } from 'node:test';
+import { openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(() => server.stop());
+const { server, me } = await openServer();
 
 const receiveBody = (fields: object = {}) => ({
   id: randomUUID(),

@@ -1,22 +1,16 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { revokeKey } from '../src/admin/keys.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
-import { actor } from './actor.ts';
-import { startTestServer, newTenant, type TestServer } from './fixtures.ts';
+import { newTenant } from './fixtures.ts';
+import { atEnd, openServer } from './setup.ts';
 import { openStream, type EventStream } from './sse.ts';
 import { newKey } from './tenant.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
+const { server, me } = await openServer();
 const opened: EventStream[] = [];
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
+atEnd(() => {
   for (const stream of opened) stream.close();
-  await server.stop();
 });
 
 interface Page {

@@ -1,24 +1,19 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
-import { after, before, test } from 'node:test';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { rootCertificates } from 'node:tls';
 import { foldCounts } from '../src/payments/fold.ts';
-import { actor } from './actor.ts';
 import { createClient } from './client.ts';
 import { createTestDatabase } from './database.ts';
-import { auditClean, newTenant, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
+import { newTenant, spawnServer, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
 
 const origin = (): string => server.base_url.replace('/v1', '');
 const gauge = async (name: string): Promise<number> => {
@@ -54,10 +49,7 @@ test('threat 4 and 9: age of the oldest send in flight and drift of node against
   await new Promise((done) => setTimeout(done, 50));
   assert.ok((await gauge('coulomb_oldest_send_in_flight_seconds')) > 0);
   await me.until(id, ({ status }) => status === 'approved');
-  for (;;) {
-    const body = { payment_hash, outcome: 'fail' };
-    if ((await server.client.request('POST', `${me.base}/sandbox/release`, { body })).status === 200) break;
-  }
+  await me.release(payment_hash, 'fail');
   assert.equal((await me.ended(id)).status, 'failed');
   assert.equal(await gauge('coulomb_node_drift_msats'), 0);
   assert.equal(await gauge('coulomb_oldest_send_in_flight_seconds'), 0);
@@ -82,8 +74,23 @@ test('threat 9: entries are never updated or deleted, and no wallet goes below i
   }
 });
 
-test('threat 15: a key appears in no log line, error, metric, document or process title', async () => {
-  const spawned = await spawnServer(server.database_url, { COULOMB_LOG_LEVEL: 'trace' });
+test('threat 15: a key or macaroon appears in no log line, error, metric, document or process title', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'coulomb-canary-'));
+  const canary = `canary-macaroon-${randomUUID()}`;
+  const node = { id: 'away', network: 'testnet3', kind: 'lnd', socket: '127.0.0.1:1' };
+  const files = { cert_file: 'tls.cert', macaroon_file: 'node.macaroon' };
+  writeFileSync(join(folder, files.cert_file), rootCertificates[0] ?? '');
+  // Version 2, the canary, and the tail to which caveats are added.
+  const tail = Buffer.concat([Buffer.from([0, 6, 32]), Buffer.from(canary).subarray(0, 32)]);
+  writeFileSync(
+    join(folder, files.macaroon_file),
+    Buffer.concat([Buffer.from([2]), Buffer.from(canary), tail]),
+  );
+  writeFileSync(join(folder, 'nodes.json'), JSON.stringify([{ ...node, ...files }]));
+  const spawned = await spawnServer(server.database_url, {
+    COULOMB_LOG_LEVEL: 'trace',
+    COULOMB_NODES_FILE: join(folder, 'nodes.json'),
+  });
   const secret = server.credentials.api_key;
   try {
     const client = createClient(spawned.base_url, secret);
@@ -101,11 +108,20 @@ test('threat 15: a key appears in no log line, error, metric, document or proces
       shown.push(await (await fetch(base + path)).text());
     }
     const processes = spawnSync('ps', ['-eo', 'args'], { encoding: 'utf8' }).stdout;
-    for (const text of [...shown, spawned.output(), processes]) assert.ok(!text.includes(secret));
+    assert.match(spawned.output(), /"node_id":"away"/, 'it was spoken to');
+    const secrets = [
+      secret,
+      canary,
+      ...(['hex', 'base64'] as const).map((as) => Buffer.from(canary).toString(as)),
+    ];
+    for (const text of [...shown, spawned.output(), processes]) {
+      for (const each of secrets) assert.ok(!text.includes(each));
+    }
     const password = new URL(server.database_url).password;
     for (const text of [...shown, spawned.output()]) assert.ok(password === '' || !text.includes(password));
   } finally {
     await spawned.kill('SIGTERM');
+    rmSync(folder, { recursive: true, force: true });
   }
   const [stored] = await server.db.query<{ found: boolean }>(
     `SELECT EXISTS (SELECT FROM api_keys k WHERE k::text LIKE '%' || $1 || '%') AS found`,

@@ -1,27 +1,30 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
+import { generated } from './house/generated.ts';
+import { longFunctions, measure } from './house/measure.ts';
+import { arrowsOf, roomOf, SLICES } from './house/rooms.ts';
+import { readSources } from './house/source.ts';
+import { testedThreats, THREATS } from './house/threats.ts';
 
 const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
   encoding: 'utf8',
 })
   .split('\n')
   .filter((path) => path !== '');
-const sources = tracked.filter(
-  (path) => path.startsWith('src/') && path.endsWith('.ts') && !path.endsWith('.test.ts'),
-);
+const sources = readSources('src');
+const figures = measure('src', sources);
 
-/** The files of ours that a file imports. */
-function importsOf(path: string): string[] {
-  const text = readFileSync(path, 'utf8');
-  return [...text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map(([, to]) =>
-    normalize(join(dirname(path), to ?? '')),
-  );
-}
+/** What src/ is held to; `npm run measure` prints the figures and says how they are counted. */
+const LIMITS = {
+  file_lines: 400,
+  function_lines: 147,
+  median_function_lines: 10,
+  ninetieth_function_lines: 40,
+  comment_share: { least: 0.08, most: 0.25 },
+};
 
-const SLICES = ['wallets', 'payments', 'quotes', 'policies', 'credit', 'sandbox', 'nodes', 'webhooks'];
 /** The few arrows between slices: a payment uses up a quote and obeys its wallet's policies. */
 const NEIGHBOURS: Record<string, string[]> = { payments: ['quotes', 'policies'] };
 /** Which rooms each room may open; a room always may use itself. */
@@ -42,36 +45,59 @@ const ARROWS: Record<string, string[]> = {
   'server.ts': ['app.ts', 'gauges.ts', 'config.ts', 'core', 'ledger', 'lightning', ...SLICES],
   'main.ts': ['server.ts', 'admin', 'config.ts', 'core'],
 };
-const roomOf = (path: string): string => path.split('/')[1] ?? '';
 
 test('every import follows the arrows of the house', () => {
-  for (const path of sources) {
-    const room = roomOf(path);
-    const allowed = ARROWS[room];
-    assert.ok(allowed, `${path} stands in a room that the house does not know`);
-    for (const target of importsOf(path)) {
-      if (!target.startsWith('src/')) continue;
-      const to = roomOf(target);
-      assert.ok(to === room || allowed.includes(to), `${path} must not import ${target}`);
-    }
+  for (const { path } of sources) {
+    assert.ok(ARROWS[roomOf('src', path)], `${path} stands in a room that the house does not know`);
+  }
+  for (const { from, to } of arrowsOf('src', sources)) {
+    assert.ok(ARROWS[from]?.includes(to), `${from} must not import ${to}`);
   }
 });
 
 test('no file imports itself over others, types aside', () => {
-  const withoutTypes = (path: string): string[] => {
+  assert.deepEqual(figures.circles, []);
+});
+
+test('files and functions are as short as the house wants them, and comments say why', () => {
+  const { files, functions, comment_share } = figures;
+  assert.ok(files.longest <= LIMITS.file_lines, `${files.longest_path} has ${files.longest} lines`);
+  assert.deepEqual(longFunctions(sources, LIMITS.function_lines), []);
+  assert.ok(functions.median <= LIMITS.median_function_lines, `median of functions: ${functions.median}`);
+  assert.ok(
+    functions.ninetieth <= LIMITS.ninetieth_function_lines,
+    `90th percentile of functions: ${functions.ninetieth}`,
+  );
+  const { least, most } = LIMITS.comment_share;
+  assert.ok(comment_share >= least && comment_share <= most, `share of comments: ${comment_share}`);
+});
+
+test('what others build on says what it gives: core, ledger and the port to nodes', () => {
+  const built_on = sources.filter(({ path }) => /^src\/(?:core\/|ledger\/|lightning\/node\.ts)/.test(path));
+  const silent = built_on.flatMap(({ path, undocumented }) => undocumented.map((name) => `${path} ${name}`));
+  assert.deepEqual(silent, []);
+});
+
+test('what documents say of the sources is what the sources say', async () => {
+  for (const { path, is, must_be } of await generated()) {
+    assert.equal(is, must_be, `${path} differs from the sources: npm run docs`);
+  }
+});
+
+test('every file that a document names is there', () => {
+  for (const path of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md']) {
     const text = readFileSync(path, 'utf8');
-    return [...text.matchAll(/^import (?!type\b)[^;]*?from '(\.[^']+)'/gms)].map(([, to]) =>
-      normalize(join(dirname(path), to ?? '')),
-    );
-  };
-  const done = new Set<string>();
-  const visit = (path: string, above: string[]): void => {
-    assert.ok(!above.includes(path), `circle: ${[...above, path].join(' -> ')}`);
-    if (done.has(path) || !sources.includes(path)) return;
-    for (const next of withoutTypes(path)) visit(next, [...above, path]);
-    done.add(path);
-  };
-  for (const path of sources) visit(path, []);
+    for (const [, name = ''] of text.matchAll(/`((?:[\w-]+\/)*[\w.-]+\.(?:ts|sql|md))`/g)) {
+      const found = tracked.some((file) => file === name || file.endsWith(`/${name}`));
+      assert.ok(found, `${path} names ${name}`);
+    }
+  }
+});
+
+test('every threat has a test whose name carries its number', () => {
+  const known = Object.keys(THREATS).map(Number);
+  const by_number = (a: number, b: number): number => a - b;
+  assert.deepEqual([...testedThreats()].sort(by_number), known);
 });
 
 test('no tracked file names a place outside the project', () => {
@@ -90,7 +116,7 @@ test('no tracked file names a place outside the project', () => {
 });
 
 test('threat 8: no lock outlives its transaction or connection, and none expires', () => {
-  for (const path of sources) {
+  for (const { path } of sources) {
     const text = readFileSync(path, 'utf8');
     assert.doesNotMatch(text, /redlock|setnx|lock_expires|lease_until/i, path);
   }

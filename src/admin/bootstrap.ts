@@ -1,5 +1,5 @@
 import type { Database, Sql } from '../core/db.ts';
-import { newId } from '../core/ids.ts';
+import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
 import { createLine } from '../credit/store.ts';
 import { insertWallet } from '../wallets/store.ts';
@@ -20,12 +20,8 @@ export interface BootstrapRequest {
 }
 
 /** What a client needs to begin, under the names that existing clients read. */
-export interface Credentials {
+export interface Credentials extends EnvironmentRef, WalletOnLine {
   api_key: string;
-  organization_id: string;
-  environment_id: string;
-  line_of_credit_id: string;
-  wallet_id: string;
   network: string;
   /** On the sandbox a wallet of dollars stands beside the first one. */
   usd?: WalletOnLine;
@@ -68,13 +64,10 @@ export function nodeFor(
   throw new Error(`no ${id === undefined ? 'node' : `node ${id}`} serves ${network} for ${kind} here`);
 }
 
-interface NewWalletOnLine {
-  organization_id: string;
-  environment_id: string;
+interface NewWalletOnLine extends EnvironmentRef {
   node_id: string;
-  /** As it is stored, and as requests name it. */
+  /** As it is stored. */
   network: string;
-  requested_network: string;
   currency: string;
   limit: bigint;
   name: string;
@@ -82,25 +75,12 @@ interface NewWalletOnLine {
 
 /** Makes a line of credit with a wallet on it that has no credit of its own. */
 async function openWallet(sql: Sql, wanted: NewWalletOnLine): Promise<WalletOnLine> {
-  const { organization_id, environment_id, node_id, network, currency, limit } = wanted;
+  const { name, ...terms } = wanted;
   const [line_of_credit_id, wallet_id] = [newId(), newId()];
-  const line = { organization_id, id: line_of_credit_id, environment_id, node_id, network, currency, limit };
+  const line = { ...terms, id: line_of_credit_id, send_bps: 0, receive_bps: 0 };
   await createLine(sql, line);
-  await insertWallet(
-    sql,
-    {
-      id: wallet_id,
-      organization_id,
-      environment_id,
-      line_of_credit_id,
-      name: wanted.name,
-      network: wanted.requested_network,
-      limit: 0n,
-      metadata: null,
-    },
-    { ...line, allocated_limit: 0n, disabled_at: null, send_bps: 0, receive_bps: 0 },
-    new Date().toISOString(),
-  );
+  const wallet = { ...terms, id: wallet_id, name, limit: 0n, metadata: null };
+  await insertWallet(sql, wallet, line, new Date().toISOString());
   return { line_of_credit_id, wallet_id };
 }
 
@@ -123,8 +103,8 @@ export async function bootstrap(
       environment_id,
       request.kind,
     ]);
-    const { currency, limit, wallet_name: name, network: requested_network } = request;
-    const place = { organization_id, environment_id, node_id, network, requested_network };
+    const { currency, limit, wallet_name: name } = request;
+    const place = { organization_id, environment_id, node_id, network };
     const first = await openWallet(sql, { ...place, currency, limit, name });
     const usd =
       node_id === SANDBOX.id && currency === 'btc'

@@ -24,7 +24,7 @@ export interface Place {
   /** The nodes that are registered here. */
   nodes: readonly ServingNode[];
   /** Asks every registered node for its worth and holds it against the ledger. */
-  compareNodes(db: Database): Promise<Record<string, unknown>[]>;
+  compareNodes(): Promise<Record<string, unknown>[]>;
 }
 
 interface Context extends Place {
@@ -218,7 +218,7 @@ const COMMANDS: Record<string, Command> = {
     options: { nodes: flag },
     async run({ db, values, compareNodes }) {
       if (values['nodes'] === true) {
-        const compared = await compareNodes(db);
+        const compared = await compareNodes();
         return { value: compared, failed: compared.some((node) => node['drift_msats'] !== 0n) };
       }
       const checks = await runAudit(db);

@@ -1,15 +1,14 @@
+import { randomBytes } from 'node:crypto';
 import ipaddr from 'ipaddr.js';
-import { hashKey } from '../core/auth.ts';
+import { hashKey, KEYS_CHANNEL } from '../core/auth.ts';
 import type { Database, Sql } from '../core/db.ts';
 import type { Permission } from '../core/http.ts';
-import { newApiKey, newId } from '../core/ids.ts';
+import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { trail } from './trail.ts';
 
 const PERMISSIONS: readonly Permission[] = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
 
-export interface NewKey {
-  organization_id: string;
-  environment_id: string;
+export interface NewKey extends EnvironmentRef {
   name: string;
   permissions: readonly string[];
   expires_at: string | null;
@@ -36,7 +35,8 @@ function checkKey(key: NewKey): void {
 export async function createKey(sql: Sql, key: NewKey): Promise<{ id: string; api_key: string }> {
   checkKey(key);
   const id = newId();
-  const api_key = newApiKey();
+  // 256 random bits; shown once, stored only as a hash.
+  const api_key = `vltg_${randomBytes(32).toString('base64url')}`;
   await sql.query(
     `INSERT INTO api_keys (organization_id, id, environment_id, name, secret_hash, permissions, valid_ips, expires_at)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
@@ -64,7 +64,7 @@ export const listKeys = (sql: Sql): Promise<Record<string, unknown>[]> =>
   );
 
 /** Tells every server that keys or features changed: call after the commit. */
-export const tellServers = (db: Database): Promise<unknown> => db.query('NOTIFY coulomb_keys');
+export const tellServers = (db: Database): Promise<unknown> => db.query(`NOTIFY ${KEYS_CHANNEL}`);
 
 /** Revokes a key; servers know at once. Throws when there is none. */
 export async function revokeKey(db: Database, id: string): Promise<void> {

@@ -1,6 +1,6 @@
 import { createTimestamps, systemClock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
-import { newId } from '../core/ids.ts';
+import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { changeLine, createLine, lockLine, type LineChange, type LineRates } from '../credit/store.ts';
 import { deposit, lockWallets, newPosting, post, withdraw } from '../ledger/ledger.ts';
 import { createWriter } from '../payments/writer.ts';
@@ -42,9 +42,7 @@ export async function setFeatures(
   return features;
 }
 
-export interface NewOperatorLine extends Partial<LineRates> {
-  organization_id: string;
-  environment_id: string;
+export interface NewOperatorLine extends EnvironmentRef, Partial<LineRates> {
   network: string;
   currency: string;
   limit: bigint;

@@ -1,4 +1,4 @@
-import type { Sql } from '../core/db.ts';
+import { bigintToText, type Sql } from '../core/db.ts';
 
 /** Writes what an operator did, in the transaction that does it. */
 export async function trail(
@@ -12,6 +12,6 @@ export async function trail(
     organization_id,
     actor,
     action,
-    JSON.stringify(detail, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)),
+    JSON.stringify(detail, bigintToText),
   ]);
 }

@@ -2,89 +2,107 @@ import type pg from 'pg';
 import type { Logger } from 'pino';
 import type { Database } from './db.ts';
 
-/** Tells every server on the database that something can be read, after the commit of what it is. */
-export interface Alarm {
-  /** Wakes the listeners here at once, and those of other servers a moment later. */
-  ring(channel: string, detail?: bigint): void;
-  /** `heard` runs for every ring, and when rings may have been missed. Answers how to stop it. */
-  listen(channel: string, heard: (detail: bigint) => void): () => void;
-  start(): Promise<void>;
-  stop(): Promise<void>;
-}
-
 // NOTIFY takes a lock of the whole cluster at its commit: rings are gathered, so that it is taken rarely.
 const GATHER_MS = 20;
 const RECONNECT_MS = 1000;
 
-/** An alarm over NOTIFY on a connection of its own, so that no transaction of a payment ever takes its lock. */
-export function createAlarm({ db, log }: { db: Database; log: Logger }, channels: readonly string[]): Alarm {
-  const listeners = new Map<string, Set<(detail: bigint) => void>>();
-  const told = new Set<string>();
-  const own = `${process.pid}.${Math.random().toString(36).slice(2)}`;
-  let client: pg.Client | null = null;
-  let gather: NodeJS.Timeout | null = null;
-  let reconnect: NodeJS.Timeout | null = null;
-  let stopped = false;
+/**
+ * Tells every server on the database that something can be read, after the commit of what it is: by NOTIFY on a
+ * connection of its own, so that no transaction of a payment ever takes its lock.
+ */
+export class Alarm {
+  readonly #db: Database;
+  readonly #log: Logger;
+  readonly #channels: readonly string[];
+  readonly #listeners = new Map<string, Set<(detail: bigint) => void>>();
+  readonly #told = new Set<string>();
+  readonly #own = `${process.pid}.${Math.random().toString(36).slice(2)}`;
+  #client: pg.Client | null = null;
+  #gather: NodeJS.Timeout | null = null;
+  #reconnect: NodeJS.Timeout | null = null;
+  #stopped = false;
 
-  const wake = (channel: string, detail: bigint): void => {
-    for (const heard of listeners.get(channel) ?? []) heard(detail);
-  };
+  constructor({ db, log }: { db: Database; log: Logger }, channels: readonly string[]) {
+    this.#db = db;
+    this.#log = log;
+    this.#channels = channels;
+  }
 
-  async function connect(): Promise<void> {
-    if (stopped || client) return;
+  /** Wakes the listeners here at once, and those of other servers a moment later. */
+  ring(channel: string, detail = 0n): void {
+    this.#wake(channel, detail);
+    this.#told.add(channel);
+    this.#gather ??= setTimeout(() => this.#tell(), GATHER_MS);
+  }
+
+  /** `heard` runs for every ring, and when rings may have been missed. Answers how to stop it. */
+  listen(channel: string, heard: (detail: bigint) => void): () => void {
+    const all = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, all.add(heard));
+    return () => void all.delete(heard);
+  }
+
+  /** Whether rings of other servers come through now. */
+  hears(): boolean {
+    return this.#client !== null;
+  }
+
+  async start(): Promise<void> {
+    if (this.#stopped || this.#client) return;
     try {
-      const fresh = await db.connect();
-      const lost = (): void => {
-        if (client !== fresh) return;
-        client = null;
-        again();
-      };
-      fresh.on('error', lost);
-      fresh.on('end', lost);
-      fresh.on('notification', ({ channel, payload }) => {
-        if (payload !== own) wake(channel, 0n);
-      });
-      for (const channel of channels) await fresh.query(`LISTEN ${channel}`);
-      client = fresh;
-      for (const channel of channels) wake(channel, 0n);
+      this.#client = await this.#connect();
+      for (const channel of this.#channels) this.#wake(channel, 0n);
     } catch (error) {
-      log.warn({ err: error }, 'not told by other servers, the database is asked at intervals');
-      again();
+      this.#log.warn(
+        { err: error },
+        'not told by other servers: the database is asked for every key, and for events at intervals',
+      );
+      this.#again();
     }
   }
-  function again(): void {
-    if (!stopped) reconnect = setTimeout(() => void connect(), RECONNECT_MS).unref();
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#gather) clearTimeout(this.#gather);
+    if (this.#reconnect) clearTimeout(this.#reconnect);
+    this.#tell();
+    await this.#client?.end().catch(() => {});
   }
 
-  function tell(): void {
-    gather = null;
-    for (const channel of told)
-      void client?.query(`SELECT pg_notify($1, $2)`, [channel, own]).catch(() => {});
-    told.clear();
+  async #connect(): Promise<pg.Client> {
+    const fresh = await this.#db.connect();
+    const lost = (): void => {
+      if (this.#client !== fresh) return;
+      this.#client = null;
+      this.#again();
+    };
+    fresh.on('error', lost);
+    fresh.on('end', lost);
+    fresh.on('notification', ({ channel, payload }) => {
+      if (payload !== this.#own) this.#wake(channel, 0n);
+    });
+    for (const channel of this.#channels) await fresh.query(`LISTEN ${channel}`);
+    return fresh;
   }
 
-  return {
-    ring(channel, detail = 0n) {
-      wake(channel, detail);
-      told.add(channel);
-      gather ??= setTimeout(tell, GATHER_MS);
-    },
-    listen(channel, heard) {
-      const all = listeners.get(channel) ?? new Set();
-      listeners.set(channel, all.add(heard));
-      return () => void all.delete(heard);
-    },
-    start: connect,
-    async stop() {
-      stopped = true;
-      if (gather) clearTimeout(gather);
-      if (reconnect) clearTimeout(reconnect);
-      tell();
-      await client?.end().catch(() => {});
-    },
-  };
+  #again(): void {
+    if (!this.#stopped) this.#reconnect = setTimeout(() => void this.start(), RECONNECT_MS).unref();
+  }
+
+  #wake(channel: string, detail: bigint): void {
+    for (const heard of this.#listeners.get(channel) ?? []) heard(detail);
+  }
+
+  #tell(): void {
+    this.#gather = null;
+    for (const channel of this.#told) {
+      void this.#client?.query(`SELECT pg_notify($1, $2)`, [channel, this.#own]).catch(() => {});
+    }
+    this.#told.clear();
+  }
 }
 
+/** Somebody who reads on from a place whenever there may be more. */
 export interface Follower {
   /** Something was written, up to this number. */
   wake(wanted: bigint): void;

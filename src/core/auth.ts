@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import ipaddr from 'ipaddr.js';
-import type pg from 'pg';
-import type { Logger } from 'pino';
+import type { Alarm } from './alarm.ts';
 import { createLane } from './batch.ts';
 import type { Clock } from './clock.ts';
 import type { Database } from './db.ts';
@@ -16,19 +15,14 @@ export interface Credentials {
   address: string;
 }
 
+/** Lets requests in, or refuses them as the contract says. */
 export interface Authenticator {
   /** Who asks; throws `missing_credentials`, `wrong_credentials`, `invalid_token` or `access_rights`. */
   authenticate(credentials: Credentials): Promise<Caller>;
-  start(): Promise<void>;
-  stop(): Promise<void>;
 }
 
-interface KeyRow {
+interface KeyRow extends Omit<Caller, 'permissions' | 'features'> {
   secret_hash: Buffer;
-  key_id: string;
-  organization_id: string;
-  environment_id: string;
-  environment_kind: 'staging' | 'production';
   permissions: Permission[];
   valid_ips: string[] | null;
   expires_at: string | null;
@@ -45,9 +39,10 @@ interface Entry {
 // A revocation is told at once (NOTIFY); this is the bound should a message be lost.
 const TRUST_MS = 5000;
 const MAX_CACHED = 10_000;
-const RECONNECT_MS = 1000;
-const CHANNEL = 'coulomb_keys';
+/** Told of whenever a key or an organization's features changed. */
+export const KEYS_CHANNEL = 'coulomb_keys';
 
+/** What is stored of an API key: SHA-256, as the key is 256 random bits. The key itself is nowhere. */
 export const hashKey = (api_key: string): Buffer => createHash('sha256').update(api_key).digest();
 
 const READ_KEYS = `
@@ -90,47 +85,20 @@ function entryOf(row: KeyRow, now_ms: number): Entry {
 }
 
 /**
- * Checks API keys. What was read is kept only while the connection that tells of revocations lives;
- * without it every request asks the database.
+ * Checks API keys. What was read is kept only while this server would be told of revocations; without that every
+ * request asks the database.
  */
 export function createAuthenticator({
   db,
   clock,
-  log,
+  alarm,
 }: {
   db: Database;
   clock: Clock;
-  log: Logger;
+  alarm: Alarm;
 }): Authenticator {
   let cache = new Map<string, Entry>();
-  let listener: pg.Client | null = null;
-  let stopped = false;
-  let reconnect: NodeJS.Timeout | null = null;
-
-  async function listen(): Promise<void> {
-    if (stopped || listener) return;
-    try {
-      const client = await db.connect();
-      const lost = (): void => {
-        if (listener !== client) return;
-        listener = null;
-        cache = new Map();
-        retry();
-      };
-      client.on('error', lost);
-      client.on('end', lost);
-      client.on('notification', () => (cache = new Map()));
-      await client.query(`LISTEN ${CHANNEL}`);
-      cache = new Map();
-      listener = client;
-    } catch (error) {
-      log.warn({ err: error }, 'not told of revoked keys, every request asks the database');
-      retry();
-    }
-  }
-  function retry(): void {
-    if (!stopped) reconnect = setTimeout(() => void listen(), RECONNECT_MS).unref();
-  }
+  alarm.listen(KEYS_CHANNEL, () => (cache = new Map()));
 
   const lane = createLane<Buffer, KeyRow | undefined>({
     max_batch: 256,
@@ -145,14 +113,14 @@ export function createAuthenticator({
 
   async function entry(api_key: string): Promise<Entry | null> {
     const now_ms = clock.now();
-    const known = cache.get(api_key);
+    const known = alarm.hears() ? cache.get(api_key) : undefined;
     if (known && Math.abs(now_ms - known.read_at_ms) < TRUST_MS) return known;
     const into = cache;
     const row = await lane.submit(hashKey(api_key));
     if (!row) return null;
     const fresh = entryOf(row, now_ms);
     // Only into the map of before the query: a revocation meanwhile has replaced it.
-    if (listener) {
+    if (alarm.hears()) {
       if (into.size >= MAX_CACHED) into.clear();
       into.set(api_key, fresh);
     }
@@ -174,12 +142,6 @@ export function createAuthenticator({
         throw new ApiError('access_rights', 'the API key may not be used from this address');
       }
       return key.caller;
-    },
-    start: listen,
-    async stop() {
-      stopped = true;
-      if (reconnect) clearTimeout(reconnect);
-      await listener?.end().catch(() => {});
     },
   };
 }

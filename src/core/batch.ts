@@ -14,6 +14,7 @@ export interface Lane<Command, Result> {
 /** What a batch says of one command: its result, or the error that refuses only this one. */
 export type Verdict<Result> = { ok: true; value: Result } | { ok: false; error: unknown };
 
+/** How a lane runs, and what it does with a batch. */
 export interface LaneOptions<Command, Result> {
   max_batch: number;
   max_queue: number;
@@ -32,6 +33,10 @@ interface Waiting<Command, Result> {
   reject(error: unknown): void;
 }
 
+/**
+ * A lane over `run`. `submit` rejects with `LaneFull` when `max_queue` commands wait; with the error of `run` when that
+ * throws, for every command of its batch; with its own error for a command that the batch refused.
+ */
 export function createLane<Command, Result>(options: LaneOptions<Command, Result>): Lane<Command, Result> {
   let queue: Waiting<Command, Result>[] = [];
   let running = 0;

@@ -4,6 +4,7 @@ export interface Clock {
   now(): number;
 }
 
+/** The machine's clock. */
 export const systemClock: Clock = { now: () => Date.now() };
 
 /** RFC 3339, UTC, microseconds, `Z`, of milliseconds since the epoch. */
@@ -30,12 +31,19 @@ export function createTimestamps(clock: Clock): () => string {
 }
 
 const PATIENCE_MS = 2000;
+const refuse = (): never => {
+  throw new Error('no answer in time');
+};
 
-/** The work's result, or a rejection when it takes longer. */
-export async function within<T>(work: Promise<T>, timeout_ms = PATIENCE_MS): Promise<T> {
+/** The work's result; when it takes longer, what `late` says: a rejection, unless told otherwise. The work goes on, and its end is nobody's. */
+export async function within<T>(
+  work: Promise<T>,
+  timeout_ms = PATIENCE_MS,
+  late: () => T = refuse,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), timeout_ms);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+  const over = new Promise<void>((done) => {
+    timer = setTimeout(done, timeout_ms);
+  }).then(late);
+  return Promise.race([work, over]).finally(() => clearTimeout(timer));
 }

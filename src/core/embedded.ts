@@ -238,11 +238,10 @@ async function own(url: string): Promise<pg.Client | null> {
   return null;
 }
 
-/**
- * Starts PostgreSQL on the data folder, or adopts one whose server was killed; keeps it running until `stop`.
- * Throws `AlreadyRunning` when a living server owns the data.
- */
-export async function startEmbedded(data_dir: string, log: Logger): Promise<Embedded> {
+/** Where the data lies, made at the first start, and its URL: the one of last time, or at another port. */
+async function prepare(
+  data_dir: string,
+): Promise<{ place: Place; url: string; urlAt(port: number): string }> {
   const place = await findPlace(data_dir);
   const stored = storedUrl(data_dir);
   const password = stored
@@ -254,8 +253,17 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
     if (!stored) writeSecret(envPath(data_dir), `DATABASE_URL=${urlAt(0)}\n`);
     await initialize(place, password);
   }
+  return { place, url: stored ?? urlAt(0), urlAt };
+}
+
+/**
+ * Starts PostgreSQL on the data folder, or adopts one whose server was killed; keeps it running until `stop`.
+ * Throws `AlreadyRunning` when a living server owns the data.
+ */
+export async function startEmbedded(data_dir: string, log: Logger): Promise<Embedded> {
+  const { place, url, urlAt } = await prepare(data_dir);
   const state = {
-    url: stored ?? urlAt(0),
+    url,
     lock: null as pg.Client | null,
     stopping: false,
     child: null as ChildProcess | null,

@@ -70,8 +70,10 @@ const ERROR_STATUS = {
   quote_not_found: 404,
 } as const;
 
+/** What a client branches on first. */
 export type ErrorType = keyof typeof ERROR_STATUS;
 
+/** What a refusal says beside its type and text: the contract has codes and context for some types. */
 export interface ErrorExtra {
   code?: string;
   context?: Record<string, unknown>;
@@ -97,7 +99,7 @@ export class ApiError extends Error {
   /** The contract's envelope. */
   body(): { error: Record<string, unknown> } {
     // `temporarily_unavailable` is ours for the place of the contract's `internal_error` on a 503.
-    const type = WIRE_TYPE[this.type] ?? this.type;
+    const type = this.type === 'temporarily_unavailable' ? 'internal_error' : this.type;
     return {
       error: {
         type,
@@ -108,7 +110,3 @@ export class ApiError extends Error {
     };
   }
 }
-
-const WIRE_TYPE: Partial<Record<ErrorType, string>> = {
-  temporarily_unavailable: 'internal_error',
-};

@@ -1,9 +1,8 @@
 import { rowsParameter, type Sql } from './db.ts';
+import type { EnvironmentRef } from './ids.ts';
 
 /** What a payment's step tells the outside; written by the transaction that makes the step. */
-export interface NewEvent {
-  organization_id: string;
-  environment_id: string;
+export interface NewEvent extends EnvironmentRef {
   payment_id: string;
   wallet_id: string;
   /** `send` or `receive`. */
@@ -20,22 +19,18 @@ export interface EventPlace {
   seq: bigint;
 }
 
-export interface StoredEvent extends EventPlace {
-  organization_id: string;
-  environment_id: string;
-  payment_id: string;
-  wallet_id: string;
-  type: string;
-  event: string;
-  at: string;
-  /** The payment's row of then, with the types of a row read now. */
-  payment: Record<string, unknown>;
+/** An event as it is read. */
+export interface StoredEvent extends EventPlace, Omit<NewEvent, 'payment'> {
+  /** The payment's row as its transaction left it: JSON text, bigints as strings. */
+  payment: string;
 }
 
 /** After every event of a horizon. */
 export const END_OF_HORIZON = 2n ** 63n - 1n;
+/** Before every event. */
 export const FIRST_PLACE: EventPlace = { horizon: 0n, seq: 0n };
 
+/** Whether `a` comes later in the order in which events are read. */
 export const isAfter = (a: EventPlace, b: EventPlace): boolean =>
   a.horizon > b.horizon || (a.horizon === b.horizon && a.seq > b.seq);
 
@@ -66,41 +61,10 @@ export async function insertEvents(sql: Sql, events: readonly NewEvent[]): Promi
   return row?.seq ?? 0n;
 }
 
-/** Columns of an event `e` beside the row of its payment `p`, both under names that do not collide. */
-export const EVENT_COLUMNS = `e.horizon AS event_horizon, e.seq AS event_seq, e.type AS event_type, e.event AS event_name,
-  e.at AS event_at, p.*`;
-/** A payment of an event as a row of `payments`: columns that came later are null. */
-export const ITS_PAYMENT = 'CROSS JOIN LATERAL json_populate_record(NULL::payments, e.payment) p';
+const EVENT_COLUMNS = `e.organization_id, e.environment_id, e.horizon, e.seq, e.payment_id, e.wallet_id, e.type, e.event,
+  e.at, e.payment::text AS payment`;
 
-/** A row with those columns; null ones where a left join found no event. */
-export interface EventRow {
-  event_horizon: bigint | null;
-  event_seq: bigint;
-  event_type: string;
-  event_name: string;
-  event_at: string;
-  [column: string]: unknown;
-}
-
-/** The event of such a row, or none. */
-export function eventOf(row: EventRow): StoredEvent[] {
-  const { event_horizon, event_seq, event_type, event_name, event_at, ...payment } = row;
-  if (event_horizon === null) return [];
-  const event = {
-    horizon: event_horizon,
-    seq: event_seq,
-    type: event_type,
-    event: event_name,
-    at: event_at,
-    organization_id: String(payment['organization_id']),
-    environment_id: String(payment['environment_id']),
-    payment_id: String(payment['id']),
-    wallet_id: String(payment['wallet_id']),
-    payment,
-  };
-  return [event];
-}
-
+/** Events in order, and where to go on. */
 export interface EventPage {
   events: StoredEvent[];
   /** Where the next page begins: behind the last event, or behind all that can be read now. */
@@ -108,48 +72,52 @@ export interface EventPage {
   has_more: boolean;
   /** Events behind the place were removed, in what this same read saw: the page does not go on where it ended. */
   removed: boolean;
+  /** How often events were counted anew before: places of another epoch mean nothing in this one. */
+  epoch: number;
 }
 
 /** The next events behind a place, in order, of one environment or of all; those not readable yet stay away. */
 export async function readEvents(
   sql: Sql,
   after: EventPlace,
-  scope: { organization_id: string; environment_id: string } | null,
+  scope: EnvironmentRef | null,
   limit: number,
 ): Promise<EventPage> {
   const own = scope ? 'e.organization_id = $4 AND e.environment_id = $5 AND' : '';
-  const rows = await sql.query<EventRow & { bound: bigint; removed: boolean }>(
-    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound, EXISTS (
-       SELECT 1 FROM event_places p WHERE p.name = 'removed' AND (p.horizon, p.seq) > ($1, $2)) AS removed)
-     SELECT n.bound, n.removed, found.* FROM now n LEFT JOIN LATERAL (
-       SELECT ${EVENT_COLUMNS} FROM (
-         SELECT * FROM events e WHERE ${own} (e.horizon, e.seq) > ($1, $2) AND e.horizon < n.bound
-         ORDER BY e.horizon, e.seq LIMIT $3) e ${ITS_PAYMENT}) found ON true
-     ORDER BY found.event_horizon, found.event_seq`,
+  const rows = await sql.query<
+    (StoredEvent | { seq: null }) & { bound: bigint; removed: boolean; epoch: number }
+  >(
+    `WITH now AS MATERIALIZED (SELECT ${READABLE_BELOW} AS bound, (p.horizon, p.seq) > ($1, $2) AS removed, p.epoch
+       FROM event_places p WHERE p.name = 'removed')
+     SELECT n.bound, n.removed, n.epoch, found.* FROM now n LEFT JOIN LATERAL (
+       SELECT ${EVENT_COLUMNS} FROM events e WHERE ${own} (e.horizon, e.seq) > ($1, $2) AND e.horizon < n.bound
+       ORDER BY e.horizon, e.seq LIMIT $3) found ON true
+     ORDER BY found.horizon, found.seq`,
     [after.horizon, after.seq, limit, ...(scope ? [scope.organization_id, scope.environment_id] : [])],
     scope ? 'read events of one' : 'read events',
   );
   const bound = rows[0]?.bound ?? 0n;
   const removed = rows[0]?.removed ?? false;
-  const events = rows.flatMap(eventOf);
+  const epoch = rows[0]?.epoch ?? 0;
+  const events = rows.filter((row) => row.seq !== null);
   const last = events.at(-1);
   const has_more = events.length === limit;
   const end: EventPlace = { horizon: bound - 1n, seq: END_OF_HORIZON };
   const next = has_more && last ? last : isAfter(end, after) ? end : after;
-  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more, removed };
+  return { events, next: { horizon: next.horizon, seq: next.seq }, has_more, removed, epoch };
 }
 
 /** Events at these places, in any order. */
 export async function readEventsAt(
   sql: Sql,
-  places: readonly (EventPlace & { organization_id: string; environment_id: string })[],
+  places: readonly (EventPlace & EnvironmentRef)[],
 ): Promise<StoredEvent[]> {
   if (places.length === 0) return [];
-  const rows = await sql.query<EventRow>(
+  return sql.query<StoredEvent>(
     `SELECT ${EVENT_COLUMNS}
      FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, horizon bigint, seq bigint)
      JOIN events e ON e.organization_id = r.organization_id AND e.environment_id = r.environment_id
-       AND e.horizon = r.horizon AND e.seq = r.seq ${ITS_PAYMENT}`,
+       AND e.horizon = r.horizon AND e.seq = r.seq`,
     [
       rowsParameter(
         places.map(({ organization_id, environment_id, horizon, seq }) => ({
@@ -162,5 +130,4 @@ export async function readEventsAt(
     ],
     'read events at',
   );
-  return rows.flatMap(eventOf);
 }

@@ -1,25 +1,25 @@
 import type { ServerResponse } from 'node:http';
-import type { Static, TObject, TSchema } from 'typebox';
+import { Type, type Static, type TObject, type TSchema } from 'typebox';
+import type { EnvironmentRef } from './ids.ts';
 
+/** What a key may do. */
 export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
 
 /** Who asks: an API key, with its one organization and environment. */
-export interface Caller {
+export interface Caller extends EnvironmentRef {
   key_id: string;
-  organization_id: string;
-  environment_id: string;
   environment_kind: 'staging' | 'production';
   permissions: ReadonlySet<Permission>;
   /** The organization's features that are on. */
   features: ReadonlySet<string>;
 }
 
+/** A request that was let in and has the shape of its schemas. */
 export interface RouteInput<P, Q, B> {
   caller: Caller;
   params: P;
   query: Q;
   body: B;
-  request_id: string;
   /** As sent, in lower case. */
   headers: Readonly<Record<string, string | string[] | undefined>>;
 }
@@ -75,7 +75,22 @@ export interface Route<
   handler(input: RouteInput<Static<P>, Static<Q>, Static<B>>): Promise<unknown>;
 }
 
-/** Types a route by its schemas; the runtime value is the route itself. */
-export const defineRoute = <P extends TObject, Q extends TObject, B extends TSchema>(
-  route: Route<P, Q, B>,
-): Route => route as unknown as Route;
+type Shared = Partial<Pick<Route, 'tag' | 'permissions' | 'params' | 'query' | 'errors'>>;
+type Given<S, Name extends keyof Route, Otherwise> = S extends Record<Name, infer Type> ? Type : Otherwise;
+
+/**
+ * Defines routes that share what is given here; each is typed by its schemas, and says what it has otherwise.
+ * A route without a query schema takes no query.
+ */
+export const routesWith =
+  <const S extends Shared>(shared: S) =>
+  <
+    P extends TObject = Given<S, 'params', TObject>,
+    Q extends TObject = Given<S, 'query', TObject>,
+    B extends TSchema = TSchema,
+  >(
+    route: Omit<Route<P, Q, B>, keyof S | 'query'> & Partial<Pick<Route<P, Q, B>, keyof Shared>>,
+  ): Route =>
+    ({ query: NO_QUERY, ...shared, ...route }) as unknown as Route;
+
+const NO_QUERY = Type.Object({});

@@ -1,12 +1,15 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
+
+/** Whose something is: an environment of an organization. */
+export interface EnvironmentRef {
+  organization_id: string;
+  environment_id: string;
+}
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** True for the textual form of a UUID of any version, in either case. */
 export const isUuid = (text: string): boolean => UUID.test(text);
 
-/** A random UUIDv4, for what clients may have to guess-proof (keys, holds, credits). */
+/** A random UUIDv4, for what nobody may guess (keys, holds, credits). */
 export const newId = (): string => randomUUID();
-
-/** A fresh API key: prefix `vltg_` and 256 random bits, base64url. Shown once, stored only as a hash. */
-export const newApiKey = (): string => `vltg_${randomBytes(32).toString('base64url')}`;

@@ -1,17 +1,16 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+/** Values by their labels. */
+export type Readings = [labels: Record<string, string>, value: number][];
+
+/** What the slices count with: they know nothing of the library behind it. */
 export interface Metrics {
   registry: Registry;
   request(operation_id: string, status: number, seconds: number): void;
   /** A counter with one label; answers how to count. */
   counter(name: string, help: string, label: string): (value: string, count?: number) => void;
   /** A gauge whose value is read when it is scraped. */
-  gauge(
-    name: string,
-    help: string,
-    labels: string[],
-    read: () => Promise<[Record<string, string>, number][]>,
-  ): void;
+  gauge(name: string, help: string, labels: string[], read: () => Readings | Promise<Readings>): void;
 }
 
 /** The metrics of this process, `coulomb_…`, beside Node's own (event-loop delay, memory). */

@@ -26,7 +26,10 @@ const applied = async (sql: Sql): Promise<Map<string, string>> => {
   return new Map(rows.map(({ name, checksum }) => [name, checksum]));
 };
 
-/** Applies what is missing, in order, each in its own transaction; answers what it applied. */
+/**
+ * Applies what is missing, in order, each in its own transaction; answers what it applied. Throws when one was changed after
+ * it was applied: the database is then not what this code takes it for.
+ */
 export async function migrate(db: Database): Promise<string[]> {
   const client = await db.connect();
   try {

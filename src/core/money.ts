@@ -1,7 +1,9 @@
 /** Currency codes of the contract: `btc` in msats, `usd` in cents, `asset:<group key>` in base units. */
 export type Currency = string;
 
+/** A satoshi in the unit of Lightning; on-chain there are whole sats only. */
 export const MSATS_PER_SAT = 1000n;
+export const MSATS_PER_BTC = 100_000_000_000n;
 
 /** 21 million BTC in msats: more bitcoin than there will ever be. */
 export const MAX_BTC_MSATS = 2_100_000_000_000_000_000n;
@@ -41,14 +43,17 @@ export const signedAmount = (currency: Currency, amount: bigint): WireAmount & {
   negative: amount < 0n,
 });
 
-/** Whole sats of an msats amount, rounded down. */
+/** Whole sats of an msats amount, rounded down: a caller that must not lose the rest has checked that there is none. */
 export const toSats = (msats: bigint): bigint => msats / MSATS_PER_SAT;
 
+/** The msats of whole sats, exact. */
 export const toMsats = (sats: bigint): bigint => sats * MSATS_PER_SAT;
 
 /** `numerator / denominator` rounded up; both positive. */
 export const divideUp = (numerator: bigint, denominator: bigint): bigint =>
   (numerator + denominator - 1n) / denominator;
 
+/** The greater: `Math.max` takes no bigint. */
 export const maxOf = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+/** The lesser, likewise. */
 export const minOf = (a: bigint, b: bigint): bigint => (a < b ? a : b);

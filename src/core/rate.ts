@@ -1,3 +1,5 @@
+import { divideUp, MSATS_PER_BTC } from './money.ts';
+
 // Rates between bitcoin and dollars, exact: `<coefficient>e<scale>` on the wire, never a float. A conversion says
 // which way it rounds; what a wallet pays rounds up, what it gets rounds down, so no round trip gains.
 
@@ -7,7 +9,6 @@ export interface Rate {
   scale: number;
 }
 
-const MSATS_PER_BTC = 100_000_000_000n;
 const RATE = /^([1-9]\d{0,27})e(\d{1,2})$/;
 const MAX_SCALE = 30;
 
@@ -18,9 +19,10 @@ export function parseRate(text: string): Rate | null {
   return { coefficient: BigInt(coefficient), scale: Number(scale) };
 }
 
+/** The form on the wire and in the database: `6500000e0`. */
 export const formatRate = ({ coefficient, scale }: Rate): string => `${coefficient}e${scale}`;
 
-/** A stored rate, which was checked when it was stored. */
+/** A stored rate, which was checked when it was stored; throws on anything else, as that is a fault of ours. */
 export function readRate(text: string): Rate {
   const rate = parseRate(text);
   if (!rate) throw new Error(`not a rate: ${text}`);
@@ -39,7 +41,10 @@ export function normalRate(rate: Rate): Rate {
 
 const BASIS = 10_000n;
 
-/** The rate moved by `bps` basis points: up for who buys bitcoin with dollars, down for who sells it. */
+/**
+ * The rate moved by `bps` basis points (below 10,000): up for who buys bitcoin with dollars, down for who sells it. Exact:
+ * the scale grows by four digits.
+ */
 export const withSpread = (rate: Rate, bps: number, way: 'up' | 'down'): Rate =>
   bps === 0
     ? rate
@@ -49,13 +54,12 @@ export const withSpread = (rate: Rate, bps: number, way: 'up' | 'down'): Rate =>
       });
 
 const over = (rate: Rate): bigint => 10n ** BigInt(rate.scale) * MSATS_PER_BTC;
-const up = (numerator: bigint, denominator: bigint): bigint => (numerator + denominator - 1n) / denominator;
 
 /** Cents for msats (not negative), rounded up. */
-export const centsUp = (rate: Rate, msats: bigint): bigint => up(msats * rate.coefficient, over(rate));
+export const centsUp = (rate: Rate, msats: bigint): bigint => divideUp(msats * rate.coefficient, over(rate));
 
 /** Cents for msats (not negative), rounded down. */
 export const centsDown = (rate: Rate, msats: bigint): bigint => (msats * rate.coefficient) / over(rate);
 
 /** Msats for cents (not negative), rounded up. */
-export const msatsUp = (rate: Rate, cents: bigint): bigint => up(cents * over(rate), rate.coefficient);
+export const msatsUp = (rate: Rate, cents: bigint): bigint => divideUp(cents * over(rate), rate.coefficient);

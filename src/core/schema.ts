@@ -20,6 +20,7 @@ const MAX_UINT32 = 2 ** 32 - 1;
 export const uint32 = (notes: Notes = {}): TUnsafe<number> =>
   Type.Unsafe<number>({ type: 'integer', format: 'u-int32', minimum: 0, maximum: MAX_UINT32, ...notes });
 
+/** A UUID in either case; who stores it writes it in lower case. */
 export const uuid = (notes: Notes = {}): TUnsafe<string> =>
   Type.Unsafe<string>({ type: 'string', format: 'uuid', ...notes });
 

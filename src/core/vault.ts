@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Sql } from './db.ts';
 import { writeSecret } from './embedded.ts';
+import { keepSetting, readSetting } from './settings.ts';
 
 /** Seals what is stored and must be read again: AES-256-GCM, bound to what it belongs to. */
 export interface Vault {
@@ -30,6 +31,7 @@ export function parseKey(text: string): Buffer | null {
 /** Whether a stored text is sealed. */
 export const isSealed = (text: string): boolean => text.startsWith(PREFIX);
 
+/** A vault with this key of 32 bytes. A random IV for every text: the same text never looks the same twice. */
 export function createVault(key: Buffer): Vault {
   return {
     has_key: true,
@@ -61,11 +63,6 @@ const CHECK = 'secret_key_check';
 const checkOf = (key: Buffer): string =>
   createHmac('sha256', key).update('coulomb secret key').digest('base64url');
 
-async function storedCheck(sql: Sql): Promise<string | null> {
-  const [row] = await sql.query<{ value: string }>('SELECT value FROM settings WHERE key = $1', [CHECK]);
-  return row?.value ?? null;
-}
-
 /**
  * The vault of a database: with the given key, or the one in `file`. For a database that has none, one is made where the
  * database is this server's own (`embedded`): of several servers on one database each would make another. Throws
@@ -84,7 +81,7 @@ export async function openVault(
     if (key === null) throw new WrongKey(`${file} does not hold a key: 64 hex digits`);
   }
   if (key === null) {
-    if ((await storedCheck(sql)) !== null) {
+    if ((await readSetting(sql, CHECK)) !== null) {
       throw new WrongKey(
         `the secrets in this database are sealed, and there is no key: set COULOMB_SECRET_KEY, or put the key back to ${file}`,
       );
@@ -97,11 +94,7 @@ export async function openVault(
     writeSecret(file, `${key.toString('hex')}\n`);
     log.info({ file }, 'a secret key was made');
   }
-  await sql.query(
-    'INSERT INTO settings (key, value) VALUES ($1, to_jsonb($2::text)) ON CONFLICT DO NOTHING',
-    [CHECK, checkOf(key)],
-  );
-  if ((await storedCheck(sql)) !== checkOf(key)) {
+  if ((await keepSetting(sql, CHECK, checkOf(key))) !== checkOf(key)) {
     throw new WrongKey(
       `the secrets in this database were sealed with another key than ${given ? 'COULOMB_SECRET_KEY' : `the one in ${file}`}`,
     );

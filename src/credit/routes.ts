@@ -2,7 +2,7 @@ import { Type } from 'typebox';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireFeature } from '../core/features.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { networkOf } from '../core/networks.ts';
 import { uuid, wireInteger } from '../core/schema.ts';
 import { changeLine, lockLine, readLine, readLines, type LineOfCredit } from './store.ts';
@@ -11,6 +11,7 @@ const ERRORS = {
   400: 'ErrorResponse_LineOfCreditBadRequestError',
   403: 'ErrorResponse_LineOfCreditForbiddenError',
 };
+const route = routesWith({ tag: 'Lines of Credit', errors: ERRORS });
 const NOT_FOUND = { 404: 'ErrorResponse_LineOfCreditNotFoundError' };
 
 const lineView = (line: LineOfCredit): object => ({
@@ -37,11 +38,10 @@ const notAllowed = (line_of_credit_id: string, detail: string): ApiError =>
 /** The three operations on lines of credit. */
 export function creditRoutes({ db }: { db: Database }): Route[] {
   return [
-    defineRoute({
+    route({
       method: 'GET',
       path: '/organizations/{organization_id}/lines_of_credit/summaries',
       operation_id: 'get_lines_of_credit_summaries_as_user',
-      tag: 'Lines of Credit',
       summary: "List the lines of credit of the key's environment",
       permissions: ['READ', 'BILLING'],
       params: Type.Object({ organization_id: uuid() }),
@@ -54,7 +54,6 @@ export function creditRoutes({ db }: { db: Database }): Route[] {
         status: 200,
         schema: { type: 'array', items: { $ref: '#/components/schemas/SummaryLineOfCredit' } },
       },
-      errors: ERRORS,
       handler: async ({ caller, query }) => {
         const { network, environment_ids, include_disabled = false } = query;
         if (environment_ids?.every((id) => id.toLowerCase() !== caller.environment_id)) return [];
@@ -62,15 +61,13 @@ export function creditRoutes({ db }: { db: Database }): Route[] {
         return (await readLines(db, caller, filter)).map(lineView);
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: '/organizations/{organization_id}/lines_of_credit/{line_id}/summary',
       operation_id: 'get_line_of_credit_summary_as_user',
-      tag: 'Lines of Credit',
       summary: 'Read one line of credit',
       permissions: ['READ', 'BILLING'],
       params: Type.Object({ organization_id: uuid(), line_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/SummaryLineOfCredit' } },
       errors: { ...ERRORS, ...NOT_FOUND },
       handler: async ({ caller, params }) => {
@@ -84,15 +81,13 @@ export function creditRoutes({ db }: { db: Database }): Route[] {
 }
 
 function updateRoute(db: Database): Route {
-  return defineRoute({
+  return route({
     method: 'PATCH',
     path: '/organizations/{organization_id}/environments/{environment_id}/lines_of_credit/{line_id}/sandbox',
     operation_id: 'update_sandbox_line_of_credit',
-    tag: 'Lines of Credit',
     summary: 'Change the limit of a line that is not on mainnet, or disable it',
     permissions: ['WRITE'],
     params: Type.Object({ organization_id: uuid(), environment_id: uuid(), line_id: uuid() }),
-    query: Type.Object({}),
     body: Type.Object({
       limit: Type.Optional(wireInteger('u-int64', { minimum: 1 })),
       disable: Type.Optional(Type.Boolean()),

@@ -1,13 +1,12 @@
 import type { Sql } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { MAX_LIMIT } from '../core/money.ts';
 import { ensureNodeAccounts } from '../ledger/accounts.ts';
 
 /** One row of `lines_of_credit`; limits in base units of `currency`. */
-export interface LineOfCredit {
-  organization_id: string;
+export interface LineOfCredit extends EnvironmentRef {
   id: string;
-  environment_id: string;
   node_id: string;
   network: string;
   currency: string;
@@ -99,11 +98,7 @@ export async function changeLine(sql: Sql, line: LineOfCredit, change: LineChang
 }
 
 /** One line of an environment, or null. */
-export async function readLine(
-  sql: Sql,
-  scope: { organization_id: string; environment_id: string },
-  id: string,
-): Promise<LineOfCredit | null> {
+export async function readLine(sql: Sql, scope: EnvironmentRef, id: string): Promise<LineOfCredit | null> {
   const [line] = await sql.query<LineOfCredit>(
     `SELECT ${COLUMNS} FROM lines_of_credit WHERE organization_id = $1 AND id = $2 AND environment_id = $3`,
     [scope.organization_id, id, scope.environment_id],
@@ -115,7 +110,7 @@ export async function readLine(
 /** The lines of an environment, newest first. */
 export const readLines = (
   sql: Sql,
-  scope: { organization_id: string; environment_id: string },
+  scope: EnvironmentRef,
   filter: { network: string | null; include_disabled: boolean },
 ): Promise<LineOfCredit[]> =>
   sql.query<LineOfCredit>(

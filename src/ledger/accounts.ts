@@ -17,9 +17,13 @@ const NODE_ACCOUNT_KINDS = [
   'suspense',
 ] as const;
 
+/** The most that an account's column holds. */
+export const MAX_BIGINT = 2n ** 63n - 1n;
+
 /** What nodes move. */
 export const RAIL_CURRENCY = 'btc';
 
+/** The accounts that an organization has of each node. */
 export type NodeAccountKind = (typeof NODE_ACCOUNT_KINDS)[number];
 
 // Derived ids are asked for several times per transfer; emptied when full, so it cannot grow with tenants.
@@ -47,6 +51,7 @@ export function nodeAccountId(
 
 // Stryker disable all: SQL, judged by the tests against PostgreSQL.
 
+/** Whose accounts of which node, and in which currency beside bitcoin. */
 export interface NodeAccounts {
   organization_id: string;
   node_id: string;
@@ -81,15 +86,12 @@ export async function ensureNodeAccounts(sql: Sql, node: NodeAccounts): Promise<
   );
 }
 
-export interface NewWalletAccount {
-  organization_id: string;
+/** What a wallet begins with. */
+export interface NewWalletAccount extends NodeAccounts {
   /** The wallet's id: a wallet and its account are one. */
   id: string;
   environment_id: string;
   line_of_credit_id: string;
-  node_id: string;
-  network: string;
-  currency: string;
   /** How far below zero it may go, in base units of `currency`. */
   limit: bigint;
   /** Its line's processing fees, in basis points. */
@@ -99,7 +101,10 @@ export interface NewWalletAccount {
   updated_at: string;
 }
 
-/** Opens a wallet's account with a total of 0, and the accounts of its node if this is the first. */
+/**
+ * Opens a wallet's account with a total of 0, and the accounts of its node if this is the first. Rejects on an id that
+ * exists (the primary key).
+ */
 export async function openWalletAccount(sql: Sql, account: NewWalletAccount): Promise<void> {
   const row = { ...account, kind: 'wallet', total: 0n, held: 0n, line_disabled: false };
   await insertRows(sql, 'accounts', [row]);

@@ -1,7 +1,5 @@
 import type { Check } from './audit-checks.ts';
-
-// The most that an account's column holds.
-const MAX_BIGINT = '9223372036854775807';
+import { MAX_BIGINT } from './accounts.ts';
 
 /** What policies say, where they are kept for payments to see. */
 export const POLICIES: readonly Check[] = [

@@ -26,12 +26,16 @@ export interface WalletAccount {
   ofac_compliant: boolean;
 }
 
+/** Names one wallet: ids are unique per organization. */
 export interface WalletRef {
   organization_id: string;
   id: string;
 }
 
-/** What a batch writes to the ledger, collected while its commands are decided in memory. */
+/**
+ * What a batch writes to the ledger, collected while its commands are decided in memory. The functions below change the
+ * locked accounts at once, so that the next command of the batch sees it; nothing is stored before `post`.
+ */
 export interface Posting {
   touched: Map<WalletAccount, string>;
   transfers: object[];
@@ -40,6 +44,7 @@ export interface Posting {
   ended_holds: object[];
 }
 
+/** An empty posting: each batch has its own. */
 export const newPosting = (): Posting => ({
   touched: new Map(),
   transfers: [],
@@ -59,7 +64,7 @@ export interface Reason {
 /** The other side of a movement: another wallet, or one of the accounts of a node in the same organization. */
 export type Counterpart = { wallet: WalletAccount } | { node_id: string; kind: NodeAccountKind };
 
-/** total - holds + limit: what can still be spent. */
+/** total - holds + limit: what can still be spent; never below 0 (`wallet_floor` in the database). */
 export const availableOf = (account: WalletAccount): bigint => account.total - account.held + account.limit;
 
 function event(
@@ -99,7 +104,10 @@ const counterAccount = (account: WalletAccount, other: Counterpart): string =>
     ? railAccount(other.wallet)
     : nodeAccountId(account.organization_id, other.node_id, other.kind, RAIL_CURRENCY);
 
-/** Records `amount` from one account to another of the same organization; nothing for 0 or to itself. */
+/**
+ * Records `amount` (base units of `currency`, not negative) from one account to another of the same organization; nothing
+ * for 0 or to itself. Changes no wallet's total: who calls it for a wallet does.
+ */
 export function transfer(
   posting: Posting,
   move: { organization_id: string; from: string; to: string; currency: string; amount: bigint; kind: string },
@@ -118,7 +126,10 @@ export function transfer(
   });
 }
 
-/** Reserves `amount`; the hold's id, or null when less than that is available. */
+/**
+ * Reserves `amount`, in base units of the wallet's currency. Answers the hold's id, or null when less than that is
+ * available or it is negative: then nothing has changed.
+ */
 export function hold(
   posting: Posting,
   account: WalletAccount,
@@ -140,6 +151,7 @@ export function hold(
   return id;
 }
 
+/** A hold as its payment remembers it; `held` in base units of the wallet's currency. */
 export interface HeldFunds {
   hold_id: string;
   held: bigint;
@@ -156,6 +168,7 @@ function endHold(posting: Posting, account: WalletAccount, funds: HeldFunds): vo
   });
 }
 
+/** What a payment takes from its wallet, each part in base units of the currency that its use names. */
 export interface Cost {
   principal: bigint;
   network_fee: bigint;
@@ -163,9 +176,9 @@ export interface Cost {
 }
 
 /**
- * Takes the real cost out of a hold and frees the rest. Principal goes to `to`; the network fee leaves
- * through network_fees to the same side, the processing fee stays with the operator. `rail` says what moves in
- * bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes out.
+ * Takes the real cost (the wallet's currency) out of a hold and frees the rest. Principal goes to `to`; the network fee
+ * leaves through network_fees to the same side, the processing fee stays with the operator. `rail` (msats) says what moves
+ * in bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes out.
  * Throws when the cost exceeds what was held: that is never written.
  */
 export function capture(
@@ -200,7 +213,7 @@ export function capture(
   move(account.id, processing_fees, cost.processing_fee, 'processing_fee', currency);
 }
 
-/** Frees a hold: nothing was spent. */
+/** Frees a hold whole: nothing was spent. Throws when the wallet holds less than that: a fault of ours. */
 export function release(posting: Posting, account: WalletAccount, funds: HeldFunds, reason: Reason): void {
   endHold(posting, account, funds);
   event(posting, account, 'released', funds.hold_id, funds.held, reason);
@@ -215,7 +228,8 @@ export interface Income {
 
 /**
  * Adds income to a wallet; answers the credit's id. `from` is where the money came in; null when the
- * transfer was already written by the paying side (an internal payment within one organization).
+ * transfer was already written by the paying side (an internal payment within one organization). Refuses nothing: money
+ * that came is the wallet's, whatever its limit or state.
  */
 export function credit(
   posting: Posting,
@@ -254,7 +268,10 @@ const setMsats = (
   transfer(posting, { organization_id, currency: RAIL_CURRENCY, ...move }, reason);
 };
 
-/** Sets msats aside that came in for a wallet of dollars and cannot be exchanged now. `from` as for `credit`. */
+/**
+ * Sets msats aside that came in for a wallet of dollars and cannot be exchanged now: nobody's but the wallet's, and no part
+ * of its balance. `from` as for `credit`.
+ */
 export function suspend(
   posting: Posting,
   account: WalletAccount,
@@ -267,7 +284,10 @@ export function suspend(
   setMsats(posting, account, { from: source, to, amount, kind: 'suspended' }, reason);
 }
 
-/** Hands msats that were set aside to the operator's exchange, or back to where the chain took them from. */
+/**
+ * Hands msats that were set aside to the operator's exchange (`to` null), or back to where the chain took them from. Who
+ * calls it knows how many are set aside: the audit would find more.
+ */
 export function resume(
   posting: Posting,
   account: WalletAccount,
@@ -280,7 +300,7 @@ export function resume(
   setMsats(posting, account, { from, to: into, amount, kind: 'resumed' }, reason);
 }
 
-/** Puts operator's capital into a wallet. */
+/** Puts operator's capital into a wallet; `amount` in base units of its currency. */
 export function deposit(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): void {
   account.total += amount;
   event(posting, account, 'deposited', newId(), amount, reason);
@@ -289,7 +309,7 @@ export function deposit(posting: Posting, account: WalletAccount, amount: bigint
   transfer(posting, { organization_id, from, to: account.id, currency, amount, kind: 'deposited' }, reason);
 }
 
-/** Takes money out of a wallet into operator's capital; false when less than that is available. */
+/** Takes money (base units of its currency) out of a wallet into capital; false when less is available. */
 export function withdraw(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): boolean {
   if (availableOf(account) < amount) return false;
   account.total -= amount;
@@ -312,7 +332,10 @@ const readWallets = (lock: string) => `
   JOIN accounts a ON a.organization_id = r.organization_id AND a.id = r.id AND a.kind = 'wallet'
   ORDER BY a.organization_id, a.id ${lock}`;
 
-/** Reads and locks wallets' accounts in id order; a wallet that does not exist is left out. */
+/**
+ * Reads and locks wallets' accounts until the transaction ends, in id order, so that no two transactions wait for each
+ * other; a wallet that does not exist is left out.
+ */
 export const lockWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<WalletAccount[]> =>
   sql.query<WalletAccount>(readWallets('FOR NO KEY UPDATE OF a'), [rowsParameter(refs)], 'lock wallets');
 

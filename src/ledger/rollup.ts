@@ -79,7 +79,7 @@ export interface Position {
  * earned, and what waits in suspense.
  */
 export async function positions(sql: Sql): Promise<Position[]> {
-  const rows = await sql.query<{ kind: string; currency: string; balance: string }>(
+  const rows = await sql.query<Omit<Position, 'balance'> & { balance: string }>(
     balancesOf(`SELECT organization_id, id, kind, currency FROM accounts
        WHERE kind IN ('exchange', 'processing_fees', 'suspense')`),
     [],

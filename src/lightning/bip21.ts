@@ -1,4 +1,4 @@
-import { MAX_BTC_MSATS } from '../core/money.ts';
+import { MAX_BTC_MSATS, MSATS_PER_BTC, toMsats } from '../core/money.ts';
 
 /** A URI that must not be paid; the message says why. */
 export class InvalidUri extends Error {}
@@ -12,8 +12,6 @@ export interface PaymentUri {
 }
 
 const AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/;
-const MSATS_PER_BTC = 100_000_000_000n;
-const MSATS_PER_UNIT = 1000n;
 const DECIMALS = 8;
 const MAX_LENGTH = 8192;
 
@@ -22,7 +20,7 @@ function readAmount(text: string): bigint {
   const [, whole, fraction = ''] = AMOUNT.exec(text) ?? [];
   if (whole === undefined)
     throw new InvalidUri('amount must be a decimal number of BTC with at most 8 places');
-  const amount = BigInt(whole) * MSATS_PER_BTC + BigInt(fraction.padEnd(DECIMALS, '0')) * MSATS_PER_UNIT;
+  const amount = BigInt(whole) * MSATS_PER_BTC + toMsats(BigInt(fraction.padEnd(DECIMALS, '0')));
   if (amount > MAX_BTC_MSATS) throw new InvalidUri('amount is above 21,000,000 BTC');
   return amount;
 }

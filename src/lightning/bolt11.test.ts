@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { bech32 } from '@scure/base';
 import fc from 'fast-check';
-import { decodeInvoice, encodeInvoice, InvalidInvoice } from './bolt11.ts';
+import { amountOf, decodeInvoice, encodeInvoice, InvalidInvoice } from './bolt11.ts';
 import { field, forgeInvoice, LETTERS } from '../../test/forge.ts';
 
 // Examples of BOLT 11 (lightning/bolts, 11-payment-encoding.md), all signed by the same node.
@@ -338,6 +338,7 @@ test('what is encoded is decoded: every amount, description and expiry', () => {
         const given = fields({ amount_msats, description, expiry_seconds, prefix });
         const read = decodeInvoice(encodeInvoice(given));
         assert.equal(read.amount_msats, amount_msats);
+        assert.equal(amountOf(encodeInvoice(given)), amount_msats);
         assert.equal(read.description, description);
         assert.equal(read.expiry_seconds, expiry_seconds);
         assert.equal(read.prefix, prefix);

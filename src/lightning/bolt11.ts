@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
+import { MAX_BTC_MSATS } from '../core/money.ts';
 
 /** An invoice that no careful payer should pay; the message says why. */
 export class InvalidInvoice extends Error {}
@@ -30,7 +31,6 @@ const MULTIPLIER = {
   n: [100n, 1n],
   p: [1n, 10n],
 } as const;
-const MAX_MSATS = 2_100_000_000_000_000_000n;
 const SIGNATURE_WORDS = 104;
 const TIMESTAMP_WORDS = 7;
 const HASH_WORDS = 52;
@@ -49,7 +49,7 @@ function readAmount(digits: string | undefined, multiplier: keyof typeof MULTIPL
   const scaled = BigInt(digits) * numerator;
   if (scaled % denominator !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
   const amount = scaled / denominator;
-  if (amount > MAX_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
+  if (amount > MAX_BTC_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
   return amount;
 }
 
@@ -173,6 +173,13 @@ export function decodeInvoice(text: string): DecodedInvoice {
     min_final_cltv_expiry: number('c', DEFAULT_MIN_FINAL_CLTV),
     payee_node,
   };
+}
+
+/** The amount of an invoice that was decoded before: its signature is not looked at again. */
+export function amountOf(text: string): bigint | null {
+  const lower = text.toLowerCase();
+  const [, , digits, multiplier] = PREFIX.exec(lower.slice(0, lower.lastIndexOf('1'))) ?? [];
+  return readAmount(digits, multiplier as keyof typeof MULTIPLIER);
 }
 
 export interface InvoiceFields {

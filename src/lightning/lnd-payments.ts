@@ -61,39 +61,42 @@ export interface LndPaymentsDeps {
   indexSeen(index: bigint): void;
 }
 
-/** What the port asks about sends, on lnd. */
-export function lndPayments({ client, macaroon, clockAhead, indexSeen }: LndPaymentsDeps) {
-  /** Follows a stream to its last word; what the link loses stays unknown. */
-  function follow(
-    method: 'sendPaymentV2' | 'trackPaymentV2',
-    request: object,
-    until: 'first' | 'end',
-    credential?: string,
-  ): Promise<SendOutcome | LndFailure> {
-    return new Promise((resolve) => {
-      const stream = client.listen<LndPayment>('router', method, request, credential);
-      const timer =
-        until === 'first'
-          ? setTimeout(() => finish({ state: 'unknown', detail: 'no answer in time' }), TRACK_TIMEOUT_MS)
-          : null;
-      const finish = (outcome: SendOutcome | LndFailure): void => {
-        if (timer) clearTimeout(timer);
-        resolve(outcome);
-        // After its last word the node ends the stream by itself.
-        if (until === 'first') stream.cancel();
-      };
-      stream.on('data', (payment) => {
-        indexSeen(BigInt(payment.payment_index));
-        const outcome = outcomeOf(payment);
-        if (until === 'first' || outcome.state !== 'in_flight') finish(outcome);
-      });
-      stream.on('error', (error) => finish(failureOf(error)));
-      stream.on('end', () => finish({ state: 'unknown', detail: 'the stream ended before the payment' }));
+/** Follows a stream to its last word; what the link loses stays unknown. */
+function follow(
+  { client, indexSeen }: LndPaymentsDeps,
+  method: 'sendPaymentV2' | 'trackPaymentV2',
+  request: object,
+  until: 'first' | 'end',
+  credential?: string,
+): Promise<SendOutcome | LndFailure> {
+  return new Promise((resolve) => {
+    const stream = client.listen<LndPayment>('router', method, request, credential);
+    const timer =
+      until === 'first'
+        ? setTimeout(() => finish({ state: 'unknown', detail: 'no answer in time' }), TRACK_TIMEOUT_MS)
+        : null;
+    const finish = (outcome: SendOutcome | LndFailure): void => {
+      if (timer) clearTimeout(timer);
+      resolve(outcome);
+      // After its last word the node ends the stream by itself.
+      if (until === 'first') stream.cancel();
+    };
+    stream.on('data', (payment) => {
+      indexSeen(BigInt(payment.payment_index));
+      const outcome = outcomeOf(payment);
+      if (until === 'first' || outcome.state !== 'in_flight') finish(outcome);
     });
-  }
+    stream.on('error', (error) => finish(failureOf(error)));
+    stream.on('end', () => finish({ state: 'unknown', detail: 'the stream ended before the payment' }));
+  });
+}
+
+/** What the port asks about sends, on lnd. */
+export function lndPayments(deps: LndPaymentsDeps) {
+  const { client, macaroon, clockAhead, indexSeen } = deps;
 
   async function track(payment_hash: string): Promise<SendOutcome> {
-    const told = await follow('trackPaymentV2', { payment_hash: bytesOf(payment_hash) }, 'first');
+    const told = await follow(deps, 'trackPaymentV2', { payment_hash: bytesOf(payment_hash) }, 'first');
     if ('state' in told) return told;
     if (told.code === NOT_FOUND) return { state: 'not_found' };
     return { state: 'unknown', detail: told.details };
@@ -103,6 +106,7 @@ export function lndPayments({ client, macaroon, clockAhead, indexSeen }: LndPaym
     if (!client.connected()) return { state: 'not_sent', detail: 'the node is not connected' };
     const credential = withDeadline(macaroon, Date.now() + CALL_DEADLINE_MS + clockAhead()).toString('hex');
     const told = await follow(
+      deps,
       'sendPaymentV2',
       {
         payment_request: request.payment_request,

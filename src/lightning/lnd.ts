@@ -92,20 +92,15 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
 
   const wallet = lndChain({ client, chain: () => chain });
 
-  /** Asks who answers, and refuses one that is not what was configured. */
-  async function verify(): Promise<NodeIdentity> {
-    const met = await meet(client, options);
-    if ('fault' in met) throw new Error(met.fault);
-    ahead_ms = await clockAhead(client, options.macaroon);
-    chain = chainParams(met.chain);
-    return met;
-  }
-
   const connection = createConnection({
     log: log.child({ node_id: options.id }),
     async connect(telling) {
-      const identity = await verify();
-      const { settle_index } = await telling.connected(identity);
+      const met = await meet(client, options);
+      // Not what was configured.
+      if ('fault' in met) throw new Error(met.fault);
+      ahead_ms = await clockAhead(client, options.macaroon);
+      chain = chainParams(met.chain);
+      const { settle_index } = await telling.connected(met);
       up = true;
       return watch(client, telling, settle_index);
     },

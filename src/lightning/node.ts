@@ -1,7 +1,4 @@
-/**
- * The port to a Lightning node and its chain wallet. The sandbox and lnd stand behind it;
- * nothing above it knows which. Amounts are msats unless a name says sats.
- */
+/** The chains that a wallet may be on, as they are stored; core/networks.ts knows how requests spell them. */
 export type Network = 'mainnet' | 'testnet' | 'signet' | 'mutinynet';
 
 /** What addresses and invoices of a chain look like. */
@@ -13,6 +10,7 @@ export interface ChainParams {
   script_hash: number;
 }
 
+/** What a receive needs of its node. */
 export interface InvoiceRequest {
   /** Names the invoice to the node: asked twice with the same reference, it answers the same invoice. */
   reference: string;
@@ -24,6 +22,7 @@ export interface InvoiceRequest {
   created_at_ms: number;
 }
 
+/** An invoice that the node has stored and will take money for. */
 export interface Invoice {
   /** Lower-case hex, as the node reports it: everything is keyed on this. */
   payment_hash: string;
@@ -33,6 +32,7 @@ export interface Invoice {
 /** `cancelled`: nobody can pay it any more. Otherwise the outside payer was first. */
 export type CancelOutcome = 'cancelled' | 'accepted' | 'settled' | 'unknown';
 
+/** A send over Lightning; amounts in msats. */
 export interface PayRequest {
   payment_hash: string;
   payment_request: string;
@@ -66,6 +66,7 @@ export type SendFailure =
   | 'broadcast_failed'
   | 'broadcast_fee_above_max';
 
+/** Money that came over Lightning: the node has it, whatever is made of it here. */
 export interface SettledInvoice {
   payment_hash: string;
   preimage: string;
@@ -75,6 +76,7 @@ export interface SettledInvoice {
   settled_at_ms: number;
 }
 
+/** A send on the chain; amounts in whole sats. */
 export interface BuildRequest {
   /** Labels the transaction at the node, so that it is found again. */
   reference: string;
@@ -83,12 +85,14 @@ export interface BuildRequest {
   max_fee_sats: bigint;
 }
 
+/** What building brought: bytes that may be broadcast, nothing yet, or the reason why there will be none. */
 export type BuiltTransaction =
   | { state: 'built'; tx_id: string; vout: number; raw: string; fee_sats: bigint }
   /** The node has the money, but not yet: its change is unconfirmed, or it is away. */
   | { state: 'later'; detail: string }
   | { state: 'failed'; code: SendFailure; detail: string; context?: Record<string, unknown> };
 
+/** An output of a transaction; `address` is its text on this chain. */
 export interface ChainOutput {
   vout: number;
   address: string;
@@ -141,20 +145,28 @@ export interface NodeBooks {
   forwarded: { fees_msats: bigint; forward_index: number };
 }
 
+/**
+ * The port to a Lightning node and its chain wallet. The sandbox and lnd stand behind it; nothing above it knows which.
+ * Amounts are msats unless a name says sats; hashes, preimages and transaction ids are lower-case hex. A method that
+ * answers a promise rejects when the node does not answer or refuses, and then nothing is known of what it did: only
+ * outcomes (`SendOutcome`, `CancelOutcome`, `BuiltTransaction`) say so in words instead.
+ */
 export interface LightningNode {
+  /** As the operator named it; it stands in accounts and payments for ever. */
   readonly id: string;
   readonly network: Network;
   /** As the node reported it last; before it ever did, that of its network. */
   readonly chain: ChainParams;
+  /** Whether its money is play money: it never pays, nor is paid by, any other node. */
   readonly sandbox: boolean;
   /** A call to pay that was made longer ago than this can reach the node no more. */
   readonly call_window_ms: number;
   /** Whether a connection stands and was checked: sends are handed over only then. */
   reachable(): boolean;
 
-  /** Makes and stores invoices, in the order of the requests. */
+  /** Makes and stores invoices, in the order of the requests. Rejects if one is refused; repeating it makes none twice. */
   createInvoices(requests: readonly InvoiceRequest[]): Promise<Invoice[]>;
-  /** Cancels a batch; answers in its order. */
+  /** Cancels a batch; answers in its order. One that the node does not have is cancelled: nobody can pay it. */
   cancelInvoices(payment_hashes: readonly string[]): Promise<CancelOutcome[]>;
   /** One fresh address per reference; asked again, it may give others. */
   newAddresses(references: readonly string[]): Promise<string[]>;
@@ -163,7 +175,7 @@ export interface LightningNode {
 
   /** Hands over payments; each promise settles with what that call brought, never rejects. */
   pay(requests: readonly PayRequest[]): Promise<SendOutcome>[];
-  /** What the node knows of these payments now; answers in their order. */
+  /** What the node knows of these payments now, in their order; `unknown` while it does not say, never a guess. */
   lookupPayments(payment_hashes: readonly string[]): Promise<SendOutcome[]>;
   /** The node's highest payment index: lower than one seen before means that it lost its history. */
   paymentIndex(): Promise<bigint>;
@@ -173,13 +185,14 @@ export interface LightningNode {
    * the caller asks again only while it has stored none.
    */
   buildTransaction(request: BuildRequest): Promise<BuiltTransaction>;
-  /** Broadcasts signed bytes under the reference as their label; repeating it is harmless. */
+  /** Broadcasts signed bytes under the reference as their label; rejects with the reason. Repeating it is harmless. */
   broadcast(raw: string, reference: string): Promise<void>;
   /** Wallet transactions from `since_height` on, those in the mempool included. */
   transactions(since_height: number): Promise<{ tip_height: number; transactions: ChainTransaction[] }>;
 
   /** Starts connecting and telling; resolves at once where the node is away. */
   start(listener: NodeListener): Promise<void>;
+  /** Ends the connection; what is under way at the node goes on there. */
   stop(): Promise<void>;
   /** Resolves when the node answers; rejects with the reason otherwise. */
   ping(): Promise<void>;

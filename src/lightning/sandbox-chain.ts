@@ -1,24 +1,16 @@
 import { timeText, type Clock } from '../core/clock.ts';
-import type { Database, Sql } from '../core/db.ts';
+import type { Sql } from '../core/db.ts';
 import { checkAddress, CHAINS } from './address.ts';
 import type { BuildRequest, BuiltTransaction, ChainTransaction } from './node.ts';
-import { FEE_SATS, makeTransaction, transactionIdOf } from './sandbox-keys.ts';
+import {
+  FEE_SATS,
+  makeTransaction,
+  transactionIdOf,
+  type MadeTransaction,
+  type Sandbox,
+} from './sandbox-keys.ts';
 
-/** The sandbox's chain: blocks when told or by the clock, a mempool, replacements, reorganizations. */
-export interface SandboxChain {
-  build(request: BuildRequest): Promise<BuiltTransaction>;
-  broadcast(raw: string): Promise<void>;
-  transactions(since_height: number): Promise<{ tip_height: number; transactions: ChainTransaction[] }>;
-  /** An outside payer's transaction, into the mempool. */
-  payFromOutside(address: string, amount_sats: bigint): Promise<{ tx_id: string; vout: number }>;
-  mine(count: number): Promise<number>;
-  /** Mines one block when the last one is older than this; answers whether it did. */
-  mineIfDue(interval_ms: number): Promise<boolean>;
-  reorg(depth: number): Promise<{ height: number; orphaned: string[] }>;
-  /** Replaces an outside transaction in the mempool; null when there is none of that id. */
-  replace(tx_id: string, to_us: boolean): Promise<string | null>;
-  worth(): Promise<bigint>;
-}
+// The sandbox's chain: blocks when told or by the clock, a mempool, replacements, reorganizations.
 
 const TARGET_BLOCKS = 1;
 // What one read brings at most; a wallet with more in this window is read again from a later height.
@@ -52,133 +44,143 @@ async function mineBlocks(sql: Sql, now: string, count: number): Promise<number>
   return height;
 }
 
-export function createSandboxChain(db: Database, clock: Clock, seed: Buffer): SandboxChain {
-  const now = (): string => timeText(clock.now());
-  const insert = (sql: Sql, row: unknown[]) =>
-    sql.query(
-      `INSERT INTO sandbox_transactions (tx_id, direction, reference, raw, fee_sats, state, address, vout, amount_sats)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
-      row,
-      'sandbox transaction',
-    );
-  /** What an outside payer sends, unconfirmed. */
-  const intoMempool = (
-    sql: Sql,
-    { tx_id, raw, vout }: ReturnType<typeof makeTransaction>,
-    address: string,
-    amount_sats: bigint,
-  ) => insert(sql, [tx_id, 'in', null, raw, FEE_SATS, 'mempool', address, vout, amount_sats]);
+const insert = (sql: Sql, row: unknown[]) =>
+  sql.query(
+    `INSERT INTO sandbox_transactions (tx_id, direction, reference, raw, fee_sats, state, address, vout, amount_sats)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+    row,
+    'sandbox transaction',
+  );
 
-  return {
-    async build({ reference, address, amount_sats, max_fee_sats }) {
-      if (FEE_SATS > max_fee_sats) {
-        return {
-          state: 'failed',
-          code: 'broadcast_fee_above_max',
-          detail: `the transaction costs ${FEE_SATS} sats, the cap is ${max_fee_sats}`,
-          context: {
-            estimated_fee_sats: Number(FEE_SATS),
-            max_fee_sats: Number(max_fee_sats),
-            target_blocks: TARGET_BLOCKS,
-          },
-        };
-      }
-      const made = makeTransaction(seed, scriptOf(address), amount_sats);
-      await insert(db, [
-        made.tx_id,
-        'out',
-        reference,
-        made.raw,
-        FEE_SATS,
-        'built',
-        address,
-        made.vout,
-        amount_sats,
-      ]);
-      // Asked twice, the first answer stands: one reference never has two transactions.
-      const [stored] = await db.query<{ tx_id: string; vout: number; raw: string; fee_sats: bigint }>(
-        'SELECT tx_id, vout, raw, fee_sats FROM sandbox_transactions WHERE reference = $1',
-        [reference],
-      );
-      if (!stored) throw new Error(`transaction of ${reference} was not stored`);
-      return { state: 'built', ...stored };
-    },
-    async broadcast(raw) {
-      await db.query(
-        `UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`,
-        [transactionIdOf(raw)],
-      );
-    },
-    async transactions(since_height) {
-      const [tip] = await db.query<{ height: number }>('SELECT height FROM sandbox_chain', [], 'sandbox tip');
-      const rows = await db.query<TransactionRow>(
-        `SELECT tx_id, height, extract(epoch FROM mined_at)::integer AS mined_at, address, vout, amount_sats
-         FROM (
-           SELECT * FROM sandbox_transactions WHERE state = 'mined' AND height >= $1
-           UNION ALL
-           SELECT * FROM sandbox_transactions WHERE state = 'mempool'
-         ) t LIMIT ${READ_LIMIT}`,
-        [since_height],
-        'sandbox transactions',
-      );
-      const transactions = rows.map(({ tx_id, height, mined_at, ...output }) => ({
-        tx_id,
-        height,
-        mined_at,
-        outputs: [output],
-      }));
-      return { tip_height: tip?.height ?? 0, transactions };
-    },
-    async payFromOutside(address, amount_sats) {
-      const made = makeTransaction(seed, scriptOf(address), amount_sats);
-      await intoMempool(db, made, address, amount_sats);
-      return { tx_id: made.tx_id, vout: made.vout };
-    },
-    mine: (count) => db.transaction((sql) => mineBlocks(sql, now(), count)),
-    mineIfDue: (interval_ms) =>
-      db.transaction(async (sql) => {
-        const due = await sql.query(
-          'SELECT 1 FROM sandbox_chain WHERE last_block_at <= $1 FOR UPDATE SKIP LOCKED',
-          [timeText(clock.now() - interval_ms)],
-        );
-        if (due.length > 0) await mineBlocks(sql, now(), 1);
-        return due.length > 0;
-      }),
-    reorg: (depth) =>
-      db.transaction(async (sql) => {
-        // The new branch is longer by one, and empty. Outside payers double-spend; our own sends wait again.
-        const [tip] = await sql.query<{ height: number }>(
-          'UPDATE sandbox_chain SET height = height + 1, last_block_at = $1 RETURNING height',
-          [now()],
-        );
-        const height = tip?.height ?? 0;
-        const undone = await sql.query<{ tx_id: string; state: string }>(
-          `UPDATE sandbox_transactions SET height = NULL, mined_at = NULL,
-             state = CASE direction WHEN 'in' THEN 'gone' ELSE 'mempool' END
-           WHERE state = 'mined' AND height > $1 RETURNING tx_id, state`,
-          [height - 1 - depth],
-        );
-        return { height, orphaned: undone.filter(({ state }) => state === 'gone').map(({ tx_id }) => tx_id) };
-      }),
-    replace: (tx_id, to_us) =>
-      db.transaction(async (sql) => {
-        const [old] = await sql.query<{ address: string; amount_sats: bigint }>(
-          `UPDATE sandbox_transactions SET state = 'gone'
-           WHERE tx_id = $1 AND state = 'mempool' AND direction = 'in' RETURNING address, amount_sats`,
-          [tx_id],
-        );
-        if (!old) return null;
-        const made = makeTransaction(seed, scriptOf(old.address), old.amount_sats);
-        if (to_us) await intoMempool(sql, made, old.address, old.amount_sats);
-        return made.tx_id;
-      }),
-    async worth() {
-      const [sum] = await db.query<{ sats: string }>(
-        `SELECT coalesce(sum(CASE direction WHEN 'in' THEN amount_sats ELSE -amount_sats - fee_sats END)
-           FILTER (WHERE state = 'mined' OR (direction = 'out' AND state = 'mempool')), 0)::text AS sats
-         FROM sandbox_transactions`,
-      );
-      return BigInt(sum?.sats ?? 0);
-    },
-  };
+/** What an outside payer sends, unconfirmed. */
+const intoMempool = (sql: Sql, { tx_id, raw, vout }: MadeTransaction, address: string, amount_sats: bigint) =>
+  insert(sql, [tx_id, 'in', null, raw, FEE_SATS, 'mempool', address, vout, amount_sats]);
+
+export async function buildTransaction(
+  { db, seed }: Sandbox,
+  { reference, address, amount_sats, max_fee_sats }: BuildRequest,
+): Promise<BuiltTransaction> {
+  if (FEE_SATS > max_fee_sats) {
+    return {
+      state: 'failed',
+      code: 'broadcast_fee_above_max',
+      detail: `the transaction costs ${FEE_SATS} sats, the cap is ${max_fee_sats}`,
+      context: {
+        estimated_fee_sats: Number(FEE_SATS),
+        max_fee_sats: Number(max_fee_sats),
+        target_blocks: TARGET_BLOCKS,
+      },
+    };
+  }
+  const { tx_id, raw, vout } = makeTransaction(seed, scriptOf(address), amount_sats);
+  await insert(db, [tx_id, 'out', reference, raw, FEE_SATS, 'built', address, vout, amount_sats]);
+  // Asked twice, the first answer stands: one reference never has two transactions.
+  const [stored] = await db.query<{ tx_id: string; vout: number; raw: string; fee_sats: bigint }>(
+    'SELECT tx_id, vout, raw, fee_sats FROM sandbox_transactions WHERE reference = $1',
+    [reference],
+  );
+  if (!stored) throw new Error(`transaction of ${reference} was not stored`);
+  return { state: 'built', ...stored };
+}
+
+export async function broadcast({ db }: Sandbox, raw: string): Promise<void> {
+  await db.query(`UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`, [
+    transactionIdOf(raw),
+  ]);
+}
+
+export async function transactionsSince(
+  { db }: Sandbox,
+  since_height: number,
+): Promise<{ tip_height: number; transactions: ChainTransaction[] }> {
+  const [tip] = await db.query<{ height: number }>('SELECT height FROM sandbox_chain', [], 'sandbox tip');
+  const rows = await db.query<TransactionRow>(
+    `SELECT tx_id, height, extract(epoch FROM mined_at)::integer AS mined_at, address, vout, amount_sats
+     FROM (
+       SELECT * FROM sandbox_transactions WHERE state = 'mined' AND height >= $1
+       UNION ALL
+       SELECT * FROM sandbox_transactions WHERE state = 'mempool'
+     ) t LIMIT ${READ_LIMIT}`,
+    [since_height],
+    'sandbox transactions',
+  );
+  const transactions = rows.map(({ tx_id, height, mined_at, ...output }) => ({
+    tx_id,
+    height,
+    mined_at,
+    outputs: [output],
+  }));
+  return { tip_height: tip?.height ?? 0, transactions };
+}
+
+/** An outside payer's transaction, into the mempool. */
+export async function payAddress(
+  { db, seed }: Sandbox,
+  address: string,
+  amount_sats: bigint,
+): Promise<{ tx_id: string; vout: number }> {
+  const made = makeTransaction(seed, scriptOf(address), amount_sats);
+  await intoMempool(db, made, address, amount_sats);
+  return { tx_id: made.tx_id, vout: made.vout };
+}
+
+const timeOf = (clock: Clock): string => timeText(clock.now());
+
+/** Mines blocks; answers the new height. */
+export const mine = ({ db, clock }: Sandbox, count: number): Promise<number> =>
+  db.transaction((sql) => mineBlocks(sql, timeOf(clock), count));
+
+/** Mines one block when the last one is older than this; answers whether it did. */
+export const mineIfDue = ({ db, clock }: Sandbox, interval_ms: number): Promise<boolean> =>
+  db.transaction(async (sql) => {
+    const due = await sql.query(
+      'SELECT 1 FROM sandbox_chain WHERE last_block_at <= $1 FOR UPDATE SKIP LOCKED',
+      [timeText(clock.now() - interval_ms)],
+    );
+    if (due.length > 0) await mineBlocks(sql, timeOf(clock), 1);
+    return due.length > 0;
+  });
+
+/** A new branch that is longer by one, and empty. Outside payers double-spend; our own sends wait again. */
+export const reorg = (
+  { db, clock }: Sandbox,
+  depth: number,
+): Promise<{ height: number; orphaned: string[] }> =>
+  db.transaction(async (sql) => {
+    const [tip] = await sql.query<{ height: number }>(
+      'UPDATE sandbox_chain SET height = height + 1, last_block_at = $1 RETURNING height',
+      [timeOf(clock)],
+    );
+    const height = tip?.height ?? 0;
+    const undone = await sql.query<{ tx_id: string; state: string }>(
+      `UPDATE sandbox_transactions SET height = NULL, mined_at = NULL,
+         state = CASE direction WHEN 'in' THEN 'gone' ELSE 'mempool' END
+       WHERE state = 'mined' AND height > $1 RETURNING tx_id, state`,
+      [height - 1 - depth],
+    );
+    return { height, orphaned: undone.filter(({ state }) => state === 'gone').map(({ tx_id }) => tx_id) };
+  });
+
+/** Replaces an outside transaction in the mempool; null when there is none of that id. */
+export const replace = ({ db, seed }: Sandbox, tx_id: string, to_us: boolean): Promise<string | null> =>
+  db.transaction(async (sql) => {
+    const [old] = await sql.query<{ address: string; amount_sats: bigint }>(
+      `UPDATE sandbox_transactions SET state = 'gone'
+       WHERE tx_id = $1 AND state = 'mempool' AND direction = 'in' RETURNING address, amount_sats`,
+      [tx_id],
+    );
+    if (!old) return null;
+    const made = makeTransaction(seed, scriptOf(old.address), old.amount_sats);
+    if (to_us) await intoMempool(sql, made, old.address, old.amount_sats);
+    return made.tx_id;
+  });
+
+/** What the wallet has, in sats. */
+export async function chainSats({ db }: Sandbox): Promise<bigint> {
+  const [sum] = await db.query<{ sats: string }>(
+    `SELECT coalesce(sum(CASE direction WHEN 'in' THEN amount_sats ELSE -amount_sats - fee_sats END)
+       FILTER (WHERE state = 'mined' OR (direction = 'out' AND state = 'mempool')), 0)::text AS sats
+     FROM sandbox_transactions`,
+  );
+  return BigInt(sum?.sats ?? 0);
 }

@@ -1,24 +1,13 @@
-import { createLane, type Lane } from '../core/batch.ts';
-import { timeText, type Clock } from '../core/clock.ts';
-import { rowsParameter, type Database } from '../core/db.ts';
-import { CHAINS } from './address.ts';
-import { encodeInvoice } from './bolt11.ts';
-import type { CancelOutcome, Invoice, InvoiceRequest, SettledInvoice } from './node.ts';
-import { derive, sha256 } from './sandbox-keys.ts';
+import { createLane } from '../core/batch.ts';
+import { timeText } from '../core/clock.ts';
+import { rowsParameter } from '../core/db.ts';
+import type { CancelOutcome, Invoice, InvoiceRequest, LightningNode, SettledInvoice } from './node.ts';
+import { createInvoiceMaker, derive, type Sandbox } from './sandbox-keys.ts';
+
+// Invoices of the sandbox node, and their outside payers.
 
 export type Paid =
   { status: 'settled'; payment_hash: string; preimage: string } | { status: 'failed'; reason: string };
-
-/** Invoices of the sandbox node, and their outside payers. */
-export interface SandboxInvoices {
-  create(requests: readonly InvoiceRequest[]): Promise<Invoice[]>;
-  cancel(payment_hashes: readonly string[]): Promise<CancelOutcome[]>;
-  settledAmong(payment_hashes: readonly string[]): Promise<SettledInvoice[]>;
-  settledSince(settle_index: bigint, limit: number): Promise<SettledInvoice[]>;
-  /** Pays one from outside; `amount_msats` where the invoice leaves it open, or to pay more. */
-  pay(payment_hash: string, amount_msats: bigint | null): Promise<Paid>;
-  worth(): Promise<bigint>;
-}
 
 interface InvoiceRow {
   payment_hash: string;
@@ -28,8 +17,9 @@ interface InvoiceRow {
   settled_at_ms: bigint;
 }
 
-const SETTLED = `payment_hash, preimage, paid_msats, settle_index,
-  (extract(epoch FROM settled_at) * 1000)::bigint AS settled_at_ms`;
+/** Of an invoice `i`. */
+const SETTLED = `i.payment_hash, i.preimage, i.paid_msats, i.settle_index,
+  (extract(epoch FROM i.settled_at) * 1000)::bigint AS settled_at_ms`;
 
 const settledOf = (row: InvoiceRow): SettledInvoice => ({
   payment_hash: row.payment_hash,
@@ -49,122 +39,129 @@ const PAY = `
   FROM locked JOIN json_to_recordset($2) AS r(payment_hash text, amount_msats bigint) USING (payment_hash)
   WHERE i.payment_hash = locked.payment_hash AND i.state = 'open' AND i.expires_at > $3
     AND coalesce(r.amount_msats, i.amount_msats) BETWEEN coalesce(i.amount_msats, 1) AND coalesce(i.amount_msats * 2, 9e18)
-  RETURNING i.payment_hash, preimage, paid_msats, settle_index, (extract(epoch FROM settled_at) * 1000)::bigint AS settled_at_ms`;
+  RETURNING ${SETTLED}`;
 
 interface Payer {
   payment_hash: string;
   amount_msats: bigint | null;
 }
 
-export function createSandboxInvoices(
-  db: Database,
-  clock: Clock,
-  seed: Buffer,
+async function payAll(
+  { db, clock }: Sandbox,
   settled: (invoices: SettledInvoice[]) => Promise<void>,
-): SandboxInvoices {
-  const node_key = derive(seed, 'node', 'own');
+  payers: readonly Payer[],
+): Promise<Paid[]> {
+  // Two payers of one invoice: the first is tried, the other finds it paid.
+  const first = new Map([...payers].reverse().map((payer) => [payer.payment_hash, payer]));
+  const rows = await db.query<InvoiceRow>(
+    PAY,
+    [[...first.keys()], rowsParameter([...first.values()]), timeText(clock.now())],
+    'sandbox paid',
+  );
+  if (rows.length > 0) await settled(rows.map(settledOf));
+  const paid = new Map(rows.map((row) => [row.payment_hash, row]));
+  return payers.map((payer) => {
+    const row = first.get(payer.payment_hash) === payer ? paid.get(payer.payment_hash) : undefined;
+    return row
+      ? { status: 'settled', payment_hash: row.payment_hash, preimage: row.preimage }
+      : {
+          status: 'failed',
+          reason: 'the invoice is unknown, paid, cancelled or expired, or the amount is not its own',
+        };
+  });
+}
 
-  function make(request: InvoiceRequest): { invoice: Invoice; row: object } {
-    const preimage = derive(seed, 'preimage', request.reference);
-    const hash = sha256(preimage);
-    const payment_hash = hash.toString('hex');
-    const payment_request = encodeInvoice({
-      prefix: CHAINS.mutinynet.invoice_prefix,
-      amount_msats: request.amount_msats,
-      payment_hash: hash,
-      payment_secret: derive(seed, 'secret', payment_hash),
-      description: request.description,
-      expiry_seconds: request.expiry_seconds,
-      created_at_ms: request.created_at_ms,
-      private_key: node_key,
-    });
-    const row = {
-      payment_hash,
-      preimage: preimage.toString('hex'),
-      amount_msats: request.amount_msats,
-      expires_at: timeText(request.created_at_ms + request.expiry_seconds * 1000),
-      state: 'open',
-    };
-    return { invoice: { payment_hash, payment_request }, row };
-  }
-
-  async function payAll(payers: readonly Payer[]): Promise<Paid[]> {
-    // Two payers of one invoice: the first is tried, the other finds it paid.
-    const first = new Map([...payers].reverse().map((payer) => [payer.payment_hash, payer]));
-    const hashes = [...first.keys()];
-    const rows = await db.query<InvoiceRow>(
-      PAY,
-      [hashes, rowsParameter([...first.values()]), timeText(clock.now())],
-      'sandbox paid',
-    );
-    if (rows.length > 0) await settled(rows.map(settledOf));
-    const paid = new Map(rows.map((row) => [row.payment_hash, row]));
-    return payers.map((payer) => {
-      const row = first.get(payer.payment_hash) === payer ? paid.get(payer.payment_hash) : undefined;
-      return row
-        ? { status: 'settled', payment_hash: row.payment_hash, preimage: row.preimage }
-        : {
-            status: 'failed',
-            reason: 'the invoice is unknown, paid, cancelled or expired, or the amount is not its own',
-          };
-    });
-  }
-  const payLane: Lane<Payer, Paid> = createLane({
+/**
+ * Pays invoices from outside, with `amount_msats` where an invoice leaves it open, or to pay more. `settled` is told
+ * before a payer is.
+ */
+export function createOutsidePayer(sandbox: Sandbox, settled: (invoices: SettledInvoice[]) => Promise<void>) {
+  const lane = createLane<Payer, Paid>({
     max_batch: 256,
     max_queue: 100_000,
     concurrency: 4,
-    run: async (payers) => (await payAll(payers)).map((value) => ({ ok: true as const, value })),
+    run: async (payers) =>
+      (await payAll(sandbox, settled, payers)).map((value) => ({ ok: true as const, value })),
   });
+  return (payment_hash: string, amount_msats: bigint | null): Promise<Paid> =>
+    lane.submit({ payment_hash, amount_msats });
+}
 
-  return {
-    async create(requests) {
-      const made = requests.map(make);
-      if (made.length === 0) return [];
-      // Everything follows from the request, so making it again makes the same invoice.
-      await db.query(
-        `INSERT INTO sandbox_invoices (payment_hash, preimage, amount_msats, expires_at, state)
-         SELECT payment_hash, preimage, amount_msats, expires_at, state
-         FROM json_populate_recordset(NULL::sandbox_invoices, $1) ON CONFLICT DO NOTHING`,
-        [rowsParameter(made.map(({ row }) => row))],
-        'sandbox invoices',
-      );
-      return made.map(({ invoice }) => invoice);
-    },
-    async cancel(payment_hashes) {
-      if (payment_hashes.length === 0) return [];
-      const rows = await db.query<{ payment_hash: string; state: string }>(
-        `WITH locked AS (${LOCK})
-         UPDATE sandbox_invoices i SET state = CASE i.state WHEN 'open' THEN 'cancelled' ELSE i.state END
-         FROM locked WHERE i.payment_hash = locked.payment_hash RETURNING i.payment_hash, i.state`,
-        [payment_hashes],
-        'sandbox cancel',
-      );
-      const states = new Map(rows.map((row) => [row.payment_hash, row.state]));
-      // One that was never made cannot be paid either.
-      return payment_hashes.map((hash) => (states.get(hash) === 'settled' ? 'settled' : 'cancelled'));
-    },
-    async settledAmong(payment_hashes) {
-      const rows = await db.query<InvoiceRow>(
-        `SELECT ${SETTLED} FROM sandbox_invoices WHERE payment_hash = ANY($1) AND state = 'settled'`,
-        [payment_hashes],
-        'sandbox settled among',
-      );
-      return rows.map(settledOf);
-    },
-    async settledSince(settle_index, limit) {
-      const rows = await db.query<InvoiceRow>(
-        `SELECT ${SETTLED} FROM sandbox_invoices WHERE settle_index > $1 ORDER BY settle_index LIMIT $2`,
-        [settle_index, limit],
-        'sandbox settled since',
-      );
-      return rows.map(settledOf);
-    },
-    pay: (payment_hash, amount_msats) => payLane.submit({ payment_hash, amount_msats }),
-    async worth() {
-      const [sum] = await db.query<{ msats: string }>(
-        `SELECT coalesce(sum(paid_msats), 0)::text AS msats FROM sandbox_invoices WHERE settle_index IS NOT NULL`,
-      );
-      return BigInt(sum?.msats ?? 0);
-    },
+/** Everything follows from the request, so making it again makes the same invoice. */
+export function createInvoices({ db, seed }: Sandbox): LightningNode['createInvoices'] {
+  const make = createInvoiceMaker(seed, 'own');
+  return async (requests) => {
+    if (requests.length === 0) return [];
+    const invoices: Invoice[] = [];
+    const rows = requests.map((request: InvoiceRequest) => {
+      const preimage = derive(seed, 'preimage', request.reference);
+      const invoice = make(preimage, request);
+      invoices.push(invoice);
+      return {
+        payment_hash: invoice.payment_hash,
+        preimage: preimage.toString('hex'),
+        amount_msats: request.amount_msats,
+        expires_at: timeText(request.created_at_ms + request.expiry_seconds * 1000),
+        state: 'open',
+      };
+    });
+    await db.query(
+      `INSERT INTO sandbox_invoices (payment_hash, preimage, amount_msats, expires_at, state)
+       SELECT payment_hash, preimage, amount_msats, expires_at, state
+       FROM json_populate_recordset(NULL::sandbox_invoices, $1) ON CONFLICT DO NOTHING`,
+      [rowsParameter(rows)],
+      'sandbox invoices',
+    );
+    return invoices;
   };
+}
+
+export async function cancelInvoices(
+  { db }: Sandbox,
+  payment_hashes: readonly string[],
+): Promise<CancelOutcome[]> {
+  if (payment_hashes.length === 0) return [];
+  const rows = await db.query<{ payment_hash: string; state: string }>(
+    `WITH locked AS (${LOCK})
+     UPDATE sandbox_invoices i SET state = CASE i.state WHEN 'open' THEN 'cancelled' ELSE i.state END
+     FROM locked WHERE i.payment_hash = locked.payment_hash RETURNING i.payment_hash, i.state`,
+    [payment_hashes],
+    'sandbox cancel',
+  );
+  const states = new Map(rows.map((row) => [row.payment_hash, row.state]));
+  // One that was never made cannot be paid either.
+  return payment_hashes.map((hash) => (states.get(hash) === 'settled' ? 'settled' : 'cancelled'));
+}
+
+export async function settledAmong(
+  { db }: Sandbox,
+  payment_hashes: readonly string[],
+): Promise<SettledInvoice[]> {
+  const rows = await db.query<InvoiceRow>(
+    `SELECT ${SETTLED} FROM sandbox_invoices i WHERE i.payment_hash = ANY($1) AND i.state = 'settled'`,
+    [payment_hashes],
+    'sandbox settled among',
+  );
+  return rows.map(settledOf);
+}
+
+export async function settledSince(
+  { db }: Sandbox,
+  settle_index: bigint,
+  limit: number,
+): Promise<SettledInvoice[]> {
+  const rows = await db.query<InvoiceRow>(
+    `SELECT ${SETTLED} FROM sandbox_invoices i WHERE i.settle_index > $1 ORDER BY i.settle_index LIMIT $2`,
+    [settle_index, limit],
+    'sandbox settled since',
+  );
+  return rows.map(settledOf);
+}
+
+/** What came in, in msats. */
+export async function receivedMsats({ db }: Sandbox): Promise<bigint> {
+  const [sum] = await db.query<{ msats: string }>(
+    `SELECT coalesce(sum(paid_msats), 0)::text AS msats FROM sandbox_invoices WHERE settle_index IS NOT NULL`,
+  );
+  return BigInt(sum?.msats ?? 0);
 }

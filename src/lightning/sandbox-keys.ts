@@ -2,12 +2,24 @@ import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import { RawTx } from '@scure/btc-signer';
 import secp256k1 from 'secp256k1';
+import type { Clock } from '../core/clock.ts';
+import type { Database } from '../core/db.ts';
+import { CHAINS } from './address.ts';
+import { encodeInvoice } from './bolt11.ts';
+import type { Invoice, InvoiceRequest } from './node.ts';
+
+/** What everything of the sandbox stands on: all its state is in the database. */
+export interface Sandbox {
+  db: Database;
+  clock: Clock;
+  seed: Buffer;
+}
 
 /** Everything secret of the sandbox follows from its seed and a name: nothing else needs to be stored. */
 export const derive = (seed: Buffer, purpose: string, name: string): Buffer =>
   createHmac('sha256', seed).update(`${purpose}/${name}`).digest();
 
-export const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
 
 const witnessProgram = (seed: Buffer, reference: string): Buffer => {
   const public_key = secp256k1.publicKeyCreate(derive(seed, 'address', reference));
@@ -17,6 +29,26 @@ const witnessProgram = (seed: Buffer, reference: string): Buffer => {
 /** A P2WPKH address of the test networks (`tb1q…`) that belongs to a reference. */
 export const addressOf = (seed: Buffer, reference: string): string =>
   bech32.encode('tb', [0, ...bech32.toWords(witnessProgram(seed, reference))]);
+
+/** Makes invoices of one of the sandbox network's nodes. */
+export function createInvoiceMaker(seed: Buffer, node: 'own' | 'outside') {
+  const private_key = derive(seed, 'node', node);
+  return (preimage: Buffer, request: Omit<InvoiceRequest, 'reference'>): Invoice => {
+    const hash = sha256(preimage);
+    const payment_hash = hash.toString('hex');
+    const payment_request = encodeInvoice({
+      prefix: CHAINS.mutinynet.invoice_prefix,
+      amount_msats: request.amount_msats,
+      payment_hash: hash,
+      payment_secret: derive(seed, 'secret', payment_hash),
+      description: request.description,
+      expiry_seconds: request.expiry_seconds,
+      created_at_ms: request.created_at_ms,
+      private_key,
+    });
+    return { payment_hash, payment_request };
+  };
+}
 
 export interface MadeTransaction {
   tx_id: string;

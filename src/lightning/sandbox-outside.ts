@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { timeText, type Clock } from '../core/clock.ts';
-import { insertRows, rowsParameter, type Database, type Sql } from '../core/db.ts';
-import { createLane, type Lane } from '../core/batch.ts';
-import { CHAINS } from './address.ts';
-import { decodeInvoice, encodeInvoice } from './bolt11.ts';
-import type { PayRequest, SendFailure, SendOutcome } from './node.ts';
-import { derive, sha256 } from './sandbox-keys.ts';
+import { createLane } from '../core/batch.ts';
+import { timeText } from '../core/clock.ts';
+import { insertRows, rowsParameter } from '../core/db.ts';
+import type { Invoice, LightningNode, PayRequest, SendFailure, SendOutcome } from './node.ts';
+import { createInvoiceMaker, derive, type Sandbox } from './sandbox-keys.ts';
+
+// Sends from the sandbox node to invoices of a helpful outside node.
 
 /** How the outside node treats a payment to one of its invoices. */
 export type Behavior = 'settle' | 'fail' | 'stuck' | 'unknown';
@@ -20,15 +20,10 @@ export interface OutsideInvoice {
   delay_ms: number;
 }
 
-interface OutsideRow {
+interface OutsideRow extends Omit<OutsideInvoice, 'description' | 'expiry_seconds'> {
   payment_hash: string;
   preimage: string;
-  amount_msats: bigint | null;
   expires_at: string;
-  behavior: Behavior;
-  failure_code: SendFailure;
-  fee_msats: bigint;
-  delay_ms: number;
 }
 
 interface PaymentRow {
@@ -42,19 +37,6 @@ interface PaymentRow {
 /** A payment whose answer never comes is settled by the outside node all the same, this long after. */
 const UNKNOWN_SETTLES_AFTER_MS = 10_000;
 const DUE_LIMIT = 500;
-
-/** Sends from the sandbox node to invoices of a helpful outside node. */
-export interface SandboxPayments {
-  makeInvoice(invoice: OutsideInvoice): Promise<{ payment_request: string; payment_hash: string }>;
-  pay(requests: readonly PayRequest[]): Promise<SendOutcome>[];
-  lookup(payment_hashes: readonly string[]): Promise<SendOutcome[]>;
-  /** Ends a payment in flight; null when none is. */
-  release(payment_hash: string, outcome: 'settle' | 'fail'): Promise<SendOutcome | null>;
-  /** Ends what is due; answers what ended. */
-  endDue(): Promise<{ payment_hash: string; outcome: SendOutcome }[]>;
-  paymentIndex(): Promise<bigint>;
-  worth(): Promise<bigint>;
-}
 
 const outcomeOf = (row: PaymentRow): SendOutcome => {
   if (row.state === 'settled') return { state: 'settled', preimage: row.preimage, fee_msats: row.fee_msats };
@@ -113,28 +95,23 @@ const INSERT_PAYMENTS = `
   WHERE p.state = 'failed'
   RETURNING payment_hash`;
 
+const READ_OUTSIDE = 'SELECT * FROM sandbox_outside_invoices WHERE payment_hash = ANY($1)';
 const READ_PAYMENTS = `
   SELECT payment_hash, preimage, fee_msats, state, failure_code FROM sandbox_payments WHERE payment_hash = ANY($1)`;
 
-async function payBatch(
-  db: Database,
-  now_ms: number,
-  requests: readonly PayRequest[],
-): Promise<SendOutcome[]> {
+async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[]): Promise<SendOutcome[]> {
   const hashes = requests.map(({ payment_hash }) => payment_hash);
+  const now_ms = clock.now();
   return db.transaction(async (sql) => {
-    const invoices = new Map((await readOutside(sql, hashes)).map((row) => [row.payment_hash, row]));
+    const found = await sql.query<OutsideRow>(READ_OUTSIDE, [hashes], 'outside invoices');
+    const invoices = new Map(found.map((row) => [row.payment_hash, row]));
     const plans = requests.map((request) => plan(request, invoices.get(request.payment_hash), now_ms));
     const rows = new Map(
       plans.flatMap((made, i) => ('row' in made ? [[hashes[i] ?? '', made.row] as const] : [])),
     );
     if (rows.size > 0) await sql.query(INSERT_PAYMENTS, [rowsParameter([...rows.values()])], 'sandbox pay');
-    const known = new Map(
-      (await sql.query<PaymentRow>(READ_PAYMENTS, [hashes], 'sandbox payments')).map((row) => [
-        row.payment_hash,
-        row,
-      ]),
-    );
+    const stored = await sql.query<PaymentRow>(READ_PAYMENTS, [hashes], 'sandbox payments');
+    const known = new Map(stored.map((row) => [row.payment_hash, row]));
     return plans.map((made, index): SendOutcome => {
       if ('fail' in made) return failed(made.fail);
       const row = known.get(hashes[index] ?? '');
@@ -144,16 +121,10 @@ async function payBatch(
   });
 }
 
-const readOutside = (sql: Sql, hashes: readonly string[]): Promise<OutsideRow[]> =>
-  sql.query<OutsideRow>(
-    'SELECT * FROM sandbox_outside_invoices WHERE payment_hash = ANY($1)',
-    [hashes],
-    'outside invoices',
-  );
-
-export function createSandboxPayments(db: Database, clock: Clock, seed: Buffer): SandboxPayments {
-  const node_key = derive(seed, 'node', 'outside');
-  const invoiceLane: Lane<OutsideRow, void> = createLane({
+/** Makes invoices of the outside node. */
+export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
+  const make = createInvoiceMaker(seed, 'outside');
+  const lane = createLane<OutsideRow, void>({
     max_batch: 256,
     max_queue: 100_000,
     concurrency: 1,
@@ -162,86 +133,90 @@ export function createSandboxPayments(db: Database, clock: Clock, seed: Buffer):
       return rows.map(() => ({ ok: true as const, value: undefined }));
     },
   });
-  const payLane: Lane<PayRequest, SendOutcome> = createLane({
+  return async (wanted: OutsideInvoice): Promise<Invoice> => {
+    const { amount_msats, description, expiry_seconds, ...treatment } = wanted;
+    const preimage = derive(seed, 'outside', randomUUID());
+    // An invoice tells its time in whole seconds.
+    const created_at_ms = Math.floor(clock.now() / 1000) * 1000;
+    const invoice = make(preimage, { amount_msats, description, expiry_seconds, created_at_ms });
+    await lane.submit({
+      payment_hash: invoice.payment_hash,
+      preimage: preimage.toString('hex'),
+      amount_msats,
+      expires_at: timeText(created_at_ms + expiry_seconds * 1000),
+      ...treatment,
+    });
+    return invoice;
+  };
+}
+
+/** Pays invoices of the outside node. A database that is away is a node whose answer did not come. */
+export function createPay(sandbox: Sandbox): LightningNode['pay'] {
+  const lane = createLane<PayRequest, SendOutcome>({
     max_batch: 256,
     max_queue: 100_000,
     concurrency: 2,
     run: async (requests) =>
-      (await payBatch(db, clock.now(), requests)).map((value) => ({ ok: true as const, value })),
+      (await payBatch(sandbox, requests)).map((value) => ({ ok: true as const, value })),
   });
+  return (requests) =>
+    requests.map((request) =>
+      lane.submit(request).catch((error: Error) => ({ state: 'unknown' as const, detail: error.message })),
+    );
+}
 
-  return {
-    async makeInvoice(invoice) {
-      const preimage = derive(seed, 'outside', randomUUID());
-      const created_at_ms = clock.now();
-      const hash = sha256(preimage);
-      const payment_request = encodeInvoice({
-        prefix: CHAINS.mutinynet.invoice_prefix,
-        amount_msats: invoice.amount_msats,
-        payment_hash: hash,
-        payment_secret: derive(seed, 'secret', hash.toString('hex')),
-        description: invoice.description,
-        expiry_seconds: invoice.expiry_seconds,
-        created_at_ms,
-        private_key: node_key,
-      });
-      const payment_hash = hash.toString('hex');
-      await invoiceLane.submit({
-        payment_hash,
-        preimage: preimage.toString('hex'),
-        amount_msats: invoice.amount_msats,
-        expires_at: timeText(decodeInvoice(payment_request).expires_at_ms),
-        behavior: invoice.behavior,
-        failure_code: invoice.failure_code,
-        fee_msats: invoice.fee_msats,
-        delay_ms: invoice.delay_ms,
-      });
-      return { payment_request, payment_hash };
-    },
-    // A database that is away is a node whose answer did not come.
-    pay: (requests) =>
-      requests.map((request) =>
-        payLane
-          .submit(request)
-          .catch((error: Error) => ({ state: 'unknown' as const, detail: error.message })),
-      ),
-    async lookup(payment_hashes) {
-      const rows = await db.query<PaymentRow>(READ_PAYMENTS, [payment_hashes], 'sandbox payments');
-      const known = new Map(rows.map((row) => [row.payment_hash, outcomeOf(row)]));
-      return payment_hashes.map((hash) => known.get(hash) ?? { state: 'not_found' });
-    },
-    async release(payment_hash, outcome) {
-      const [row] = await db.query<PaymentRow>(
-        `UPDATE sandbox_payments SET state = $2, failure_code = CASE $2 WHEN 'failed' THEN 'no_route' END
-         WHERE payment_hash = $1 AND state = 'in_flight'
-         RETURNING payment_hash, preimage, fee_msats, state, failure_code`,
-        [payment_hash, outcome === 'settle' ? 'settled' : 'failed'],
-      );
-      return row ? outcomeOf(row) : null;
-    },
-    async endDue() {
-      const rows = await db.query<PaymentRow>(
-        `UPDATE sandbox_payments p SET state = p.ends_as FROM (
-           SELECT payment_hash FROM sandbox_payments
-           WHERE state = 'in_flight' AND due_at <= $1 ORDER BY due_at LIMIT ${DUE_LIMIT} FOR UPDATE SKIP LOCKED
-         ) due WHERE p.payment_hash = due.payment_hash
-         RETURNING p.payment_hash, preimage, fee_msats, state, failure_code`,
-        [timeText(clock.now())],
-        'sandbox due',
-      );
-      return rows.map((row) => ({ payment_hash: row.payment_hash, outcome: outcomeOf(row) }));
-    },
-    async paymentIndex() {
-      const [row] = await db.query<{ last: bigint | null }>(
-        'SELECT max(payment_index) AS last FROM sandbox_payments',
-      );
-      return row?.last ?? 0n;
-    },
-    async worth() {
-      const [sum] = await db.query<{ msats: string }>(
-        `SELECT coalesce(-sum(amount_msats + fee_msats), 0)::text AS msats FROM sandbox_payments WHERE state = 'settled'`,
-      );
-      return BigInt(sum?.msats ?? 0);
-    },
-  };
+export async function lookupPayments(
+  { db }: Sandbox,
+  payment_hashes: readonly string[],
+): Promise<SendOutcome[]> {
+  const rows = await db.query<PaymentRow>(READ_PAYMENTS, [payment_hashes], 'sandbox payments');
+  const known = new Map(rows.map((row) => [row.payment_hash, outcomeOf(row)]));
+  return payment_hashes.map((hash) => known.get(hash) ?? { state: 'not_found' });
+}
+
+/** Ends a payment in flight; null when none is. */
+export async function release(
+  { db }: Sandbox,
+  payment_hash: string,
+  outcome: 'settle' | 'fail',
+): Promise<SendOutcome | null> {
+  const [row] = await db.query<PaymentRow>(
+    `UPDATE sandbox_payments SET state = $2, failure_code = CASE $2 WHEN 'failed' THEN 'no_route' END
+     WHERE payment_hash = $1 AND state = 'in_flight'
+     RETURNING payment_hash, preimage, fee_msats, state, failure_code`,
+    [payment_hash, outcome === 'settle' ? 'settled' : 'failed'],
+  );
+  return row ? outcomeOf(row) : null;
+}
+
+/** Ends what is due; answers what ended. */
+export async function endDue({
+  db,
+  clock,
+}: Sandbox): Promise<{ payment_hash: string; outcome: SendOutcome }[]> {
+  const rows = await db.query<PaymentRow>(
+    `UPDATE sandbox_payments p SET state = p.ends_as FROM (
+       SELECT payment_hash FROM sandbox_payments
+       WHERE state = 'in_flight' AND due_at <= $1 ORDER BY due_at LIMIT ${DUE_LIMIT} FOR UPDATE SKIP LOCKED
+     ) due WHERE p.payment_hash = due.payment_hash
+     RETURNING p.payment_hash, preimage, fee_msats, state, failure_code`,
+    [timeText(clock.now())],
+    'sandbox due',
+  );
+  return rows.map((row) => ({ payment_hash: row.payment_hash, outcome: outcomeOf(row) }));
+}
+
+export async function lastPaymentIndex({ db }: Sandbox): Promise<bigint> {
+  const [row] = await db.query<{ last: bigint | null }>(
+    'SELECT max(payment_index) AS last FROM sandbox_payments',
+  );
+  return row?.last ?? 0n;
+}
+
+/** What went out, fees included, in msats. */
+export async function sentMsats({ db }: Sandbox): Promise<bigint> {
+  const [sum] = await db.query<{ msats: string }>(
+    `SELECT coalesce(sum(amount_msats + fee_msats), 0)::text AS msats FROM sandbox_payments WHERE state = 'settled'`,
+  );
+  return BigInt(sum?.msats ?? 0);
 }

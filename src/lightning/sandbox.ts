@@ -2,27 +2,17 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
+import { toMsats } from '../core/money.ts';
 import { CHAINS } from './address.ts';
-import type { LightningNode, NodeListener, SettledInvoice } from './node.ts';
-import { createSandboxChain, type SandboxChain } from './sandbox-chain.ts';
-import { createSandboxInvoices, type SandboxInvoices } from './sandbox-invoices.ts';
-import { addressOf } from './sandbox-keys.ts';
-import { createSandboxPayments, type SandboxPayments } from './sandbox-outside.ts';
+import type { LightningNode, NodeListener, SendOutcome, SettledInvoice } from './node.ts';
+import * as chain from './sandbox-chain.ts';
+import * as invoices from './sandbox-invoices.ts';
+import { addressOf, type Sandbox } from './sandbox-keys.ts';
+import * as outside from './sandbox-outside.ts';
 
 /** The sandbox: a node behind the port, and the world around it that its HTTP routes drive. */
 export interface SandboxNode extends LightningNode {
-  outside: {
-    makeInvoice: SandboxPayments['makeInvoice'];
-    payInvoice: SandboxInvoices['pay'];
-    payAddress: SandboxChain['payFromOutside'];
-    /** A fresh address that is nobody's here. */
-    address(): string;
-    mine(count: number): Promise<number>;
-    reorg(depth: number): Promise<{ height: number; orphaned: string[] }>;
-    replace(tx_id: string, to_us: boolean): Promise<string | null>;
-    /** Ends a stuck or unknown payment; false when it is not in flight. */
-    release(payment_hash: string, outcome: 'settle' | 'fail'): Promise<boolean>;
-  };
+  outside: ReturnType<typeof createOutside>;
 }
 
 const SANDBOX_ID = 'sandbox';
@@ -63,17 +53,8 @@ export async function createSandboxNode({
   block_seconds,
 }: SandboxDeps): Promise<SandboxNode> {
   const seed = await readSeed(db);
-  const chain = createSandboxChain(db, clock, seed);
-  const payments = createSandboxPayments(db, clock, seed);
-  const told = createMemory();
-  let listener: NodeListener | null = null;
-  const invoices = createSandboxInvoices(db, clock, seed, async (settled) => {
-    told.add(settled);
-    await listener?.settled(settled);
-  });
-  const changed = async (): Promise<void> => listener?.chainChanged();
-  const subscription = createSubscription({ log, invoices, payments, chain, told, block_seconds });
-
+  const sandbox = { db, clock, seed };
+  const subscription = createSubscription(sandbox, log, block_seconds);
   return {
     id: SANDBOX_ID,
     network: 'mutinynet',
@@ -82,71 +63,62 @@ export async function createSandboxNode({
     // A call is a transaction in this database: it ends with its caller.
     call_window_ms: 0,
     reachable: () => true,
-    createInvoices: invoices.create,
-    cancelInvoices: invoices.cancel,
+    createInvoices: invoices.createInvoices(sandbox),
+    cancelInvoices: (payment_hashes) => invoices.cancelInvoices(sandbox, payment_hashes),
     newAddresses: (references) => Promise.resolve(references.map((reference) => addressOf(seed, reference))),
-    settledAmong: invoices.settledAmong,
-    pay: payments.pay,
-    lookupPayments: payments.lookup,
-    paymentIndex: payments.paymentIndex,
-    buildTransaction: chain.build,
-    async broadcast(raw) {
-      await chain.broadcast(raw);
-    },
-    transactions: chain.transactions,
-    async start(listening) {
-      listener = listening;
-      const { tip_height } = await chain.transactions(FAR_HEIGHT);
-      const { settle_index } = await listening.connected({
-        identity: SANDBOX_ID,
-        chain: 'mutinynet',
-        block_height: tip_height,
-      });
-      await subscription.start(listening, settle_index);
-    },
-    async stop() {
-      await subscription.stop();
-      listener = null;
-    },
+    settledAmong: (payment_hashes) => invoices.settledAmong(sandbox, payment_hashes),
+    pay: outside.createPay(sandbox),
+    lookupPayments: (payment_hashes) => outside.lookupPayments(sandbox, payment_hashes),
+    paymentIndex: () => outside.lastPaymentIndex(sandbox),
+    buildTransaction: (request) => chain.buildTransaction(sandbox, request),
+    broadcast: (raw) => chain.broadcast(sandbox, raw),
+    transactions: (since_height) => chain.transactionsSince(sandbox, since_height),
+    start: subscription.start,
+    stop: subscription.stop,
     async ping() {
       await db.query('SELECT 1');
     },
     books: null,
-    async worth() {
-      return {
-        channels_msats: (await invoices.worth()) + (await payments.worth()),
-        chain_msats: (await chain.worth()) * 1000n,
-      };
+    worth: async () => ({
+      channels_msats: (await invoices.receivedMsats(sandbox)) - (await outside.sentMsats(sandbox)),
+      chain_msats: toMsats(await chain.chainSats(sandbox)),
+    }),
+    outside: createOutside(sandbox, subscription),
+  };
+}
+
+/** The world around the node; the node's listener is told of what happens there before the caller is. */
+function createOutside(sandbox: Sandbox, told: ReturnType<typeof createSubscription>) {
+  return {
+    makeInvoice: outside.createOutsideInvoices(sandbox),
+    payInvoice: invoices.createOutsidePayer(sandbox, told.settled),
+    async payAddress(address: string, amount_sats: bigint) {
+      const paid = await chain.payAddress(sandbox, address, amount_sats);
+      await told.chainChanged();
+      return paid;
     },
-    outside: {
-      makeInvoice: payments.makeInvoice,
-      payInvoice: invoices.pay,
-      async payAddress(address, amount_sats) {
-        const paid = await chain.payFromOutside(address, amount_sats);
-        await changed();
-        return paid;
-      },
-      address: () => addressOf(randomBytes(32), 'outside'),
-      async mine(count) {
-        const height = await chain.mine(count);
-        await changed();
-        return height;
-      },
-      async reorg(depth) {
-        const result = await chain.reorg(depth);
-        await changed();
-        return result;
-      },
-      async replace(tx_id, to_us) {
-        const replaced = await chain.replace(tx_id, to_us);
-        if (replaced !== null) await changed();
-        return replaced;
-      },
-      async release(payment_hash, outcome) {
-        const end = await payments.release(payment_hash, outcome);
-        if (end) await listener?.ended(payment_hash, end);
-        return end !== null;
-      },
+    /** A fresh address that is nobody's here. */
+    address: () => addressOf(randomBytes(32), 'outside'),
+    async mine(count: number) {
+      const height = await chain.mine(sandbox, count);
+      await told.chainChanged();
+      return height;
+    },
+    async reorg(depth: number) {
+      const result = await chain.reorg(sandbox, depth);
+      await told.chainChanged();
+      return result;
+    },
+    async replace(tx_id: string, to_us: boolean) {
+      const replaced = await chain.replace(sandbox, tx_id, to_us);
+      if (replaced !== null) await told.chainChanged();
+      return replaced;
+    },
+    /** Ends a stuck or unknown payment; false when it is not in flight. */
+    async release(payment_hash: string, outcome: 'settle' | 'fail') {
+      const end = await outside.release(sandbox, payment_hash, outcome);
+      if (end) await told.ended(payment_hash, end);
+      return end !== null;
     },
   };
 }
@@ -167,26 +139,22 @@ function createMemory() {
   };
 }
 
-interface SubscriptionDeps {
-  log: Logger;
-  invoices: SandboxInvoices;
-  payments: SandboxPayments;
-  chain: SandboxChain;
-  told: ReturnType<typeof createMemory>;
-  block_seconds: number;
-}
-
-/** Tells what other processes' callers did, what became due, and mines in the background. */
-function createSubscription({ log, invoices, payments, chain, told, block_seconds }: SubscriptionDeps) {
+/**
+ * Tells the node's listener what this process did, and on a timer what other processes' callers did and what became
+ * due; mines in the background.
+ */
+function createSubscription(sandbox: Sandbox, log: Logger, block_seconds: number) {
+  const told = createMemory();
+  let listener: NodeListener | null = null;
   let timer: NodeJS.Timeout | null = null;
   let running: Promise<void> = Promise.resolve();
   let cursor = 0n;
 
-  async function replay(listener: NodeListener): Promise<void> {
+  async function replay(listening: NodeListener): Promise<void> {
     for (;;) {
-      const page = await invoices.settledSince(cursor, REPLAY_LIMIT);
+      const page = await invoices.settledSince(sandbox, cursor, REPLAY_LIMIT);
       const fresh = page.filter(({ payment_hash }) => !told.has(payment_hash));
-      if (fresh.length > 0) await listener.settled(fresh);
+      if (fresh.length > 0) await listening.settled(fresh);
       told.add(fresh);
       const last = page.at(-1);
       if (page.length < REPLAY_LIMIT || !last) {
@@ -197,24 +165,36 @@ function createSubscription({ log, invoices, payments, chain, told, block_second
     }
   }
 
-  async function tick(listener: NodeListener): Promise<void> {
+  async function tick(listening: NodeListener): Promise<void> {
     try {
-      for (const { payment_hash, outcome } of await payments.endDue())
-        await listener.ended(payment_hash, outcome);
-      await replay(listener);
-      if (block_seconds > 0 && (await chain.mineIfDue(block_seconds * 1000))) await listener.chainChanged();
+      for (const { payment_hash, outcome } of await outside.endDue(sandbox))
+        await listening.ended(payment_hash, outcome);
+      await replay(listening);
+      if (block_seconds > 0 && (await chain.mineIfDue(sandbox, block_seconds * 1000)))
+        await listening.chainChanged();
     } catch (error) {
       log.warn({ err: error }, 'sandbox not read, will be tried again');
     }
   }
 
   return {
-    async start(listener: NodeListener, settle_index: bigint): Promise<void> {
+    async settled(settled: SettledInvoice[]): Promise<void> {
+      told.add(settled);
+      await listener?.settled(settled);
+    },
+    chainChanged: async (): Promise<void> => listener?.chainChanged(),
+    ended: async (payment_hash: string, outcome: SendOutcome): Promise<void> =>
+      listener?.ended(payment_hash, outcome),
+    async start(listening: NodeListener): Promise<void> {
+      listener = listening;
+      const { tip_height } = await chain.transactionsSince(sandbox, FAR_HEIGHT);
+      const identity = { identity: SANDBOX_ID, chain: 'mutinynet', block_height: tip_height };
+      const { settle_index } = await listening.connected(identity);
       cursor = settle_index > OVERLAP ? settle_index - OVERLAP : 0n;
-      await replay(listener);
+      await replay(listening);
       const next = (): void => {
         timer = setTimeout(() => {
-          running = tick(listener).then(next);
+          running = tick(listening).then(next);
         }, TICK_MS);
       };
       next();
@@ -224,6 +204,7 @@ function createSubscription({ log, invoices, payments, chain, told, block_second
       timer = null;
       await running;
       if (timer) clearTimeout(timer);
+      listener = null;
     },
   };
 }

@@ -1,150 +1,129 @@
 import type { Logger } from 'pino';
 import { insertRows, type Database, type Sql } from '../core/db.ts';
 import { createTimestamps, type Clock } from '../core/clock.ts';
-import { ensureNodeAccounts, nodeAccountId, type NodeAccountKind } from '../ledger/accounts.ts';
+import { toMsats } from '../core/money.ts';
+import {
+  ensureNodeAccounts,
+  nodeAccountId,
+  RAIL_CURRENCY,
+  type NodeAccountKind,
+} from '../ledger/accounts.ts';
 import { newPosting, post, transfer } from '../ledger/ledger.ts';
 import { nodeBalances } from '../ledger/rollup.ts';
 import type { LightningNode, NodeBooks } from '../lightning/node.ts';
 import { operatorOrganization } from './operator.ts';
-import { bookingsOf, type Booking } from './rules.ts';
+import { bookingsOf, inChannels, type Booking } from './rules.ts';
 import { addressesOfPayments, bookedKeys, chainSendIds, lockNodeState } from './store.ts';
 
 // Node against ledger (semantics.md section 3): the operator's own organization carries the worth that a node had
 // when it was registered, and whatever moved it since that was no payment of a user.
 
-export interface NodeBooksDeps {
+interface Desk {
   db: Database;
-  clock: Clock;
   log: Logger;
+  /** The time of a booking. */
+  time: () => string;
 }
 
 /** Re-read behind the last height: a shallow reorganization replaces those blocks. */
 const OVERLAP_BLOCKS = 6;
-const MSATS_PER_SAT = 1000n;
+/** A drift beyond this is no rounding, however many channels were closed. */
+const MOST_ROUNDED_MSATS = toMsats(100n);
 
 /** The books of all nodes. Every call is repeatable: an item is booked once, whoever books it. */
-export function createNodeBooks({ db, clock, log }: NodeBooksDeps) {
-  const time = createTimestamps(clock);
-
-  const write = (sql: Sql, node: LightningNode, bookings: readonly Booking[]): Promise<void> =>
-    writeBookings(sql, node, bookings, time);
-
-  /** The first meeting: all that the node has is the operator's, and all that its lists hold is in it. */
-  async function register(node: LightningNode, read: NonNullable<LightningNode['books']>): Promise<void> {
-    const books = await read(0, 0);
-    const worth = await node.worth();
-    await db.transaction(async (sql) => {
-      const state = await lockNodeState(sql, node.id);
-      if (!state || state.books_height !== null) return;
-      const known = (key: string): Booking => ({
-        key,
-        channels_msats: 0n,
-        chain_msats: 0n,
-        against: 'capital',
-      });
-      await write(sql, node, [
-        { key: 'registered', against: 'capital', ...worth },
-        ...[...books.opened.map(({ channel }) => channel), ...books.closing].map((channel) =>
-          known(`open:${channel}`),
-        ),
-        ...books.closed.flatMap(({ channel }) => [known(`open:${channel}`), known(`close:${channel}`)]),
-        ...books.transactions
-          .filter(({ height }) => height >= books.tip_height - OVERLAP_BLOCKS)
-          .map(({ tx_id }) => known(`tx:${tx_id}`)),
-      ]);
-      await sql.query('UPDATE node_state SET books_height = $2, forward_index = $3 WHERE node_id = $1', [
-        node.id,
-        books.tip_height,
-        books.forwarded.forward_index,
-      ]);
-    });
-    log.info({ node_id: node.id, ...worth }, 'node registered: its worth is booked as capital');
-  }
-
-  async function bookNew(node: LightningNode, books: NodeBooks): Promise<void> {
-    await db.transaction(async (sql) => {
-      const state = await lockNodeState(sql, node.id);
-      // Another server was here with what this one read: its turn comes again.
-      if (!state || state.books_height === null || state.forward_index > books.forwarded.forward_index)
-        return;
-      const ours = await addressesOfPayments(sql, node.id, books);
-      const sends = await chainSendIds(sql, node.id, books);
-      const bookings = bookingsOf(books, { ours, sends, forward_index: state.forward_index });
-      const known = await bookedKeys(sql, node.id, [
-        ...bookings.map(({ key }) => key),
-        ...books.closed.map(({ channel }) => `open:${channel}`),
-      ]);
-      const fresh = bookings
-        .filter(({ key }) => !known.has(key))
-        // Opened and closed between two looks: its transactions tell all there is to tell.
-        .map((booking) =>
-          booking.key.startsWith('close:') && !known.has(booking.key.replace('close:', 'open:'))
-            ? { ...booking, channels_msats: 0n }
-            : booking,
-        );
-      const closes = fresh.filter(({ key }) => key.startsWith('close:')).length;
-      const height = Math.max(state.books_height, books.tip_height);
-      if (
-        fresh.length === 0 &&
-        height === state.books_height &&
-        books.forwarded.forward_index === state.forward_index
-      ) {
-        return;
-      }
-      await write(sql, node, fresh);
-      await sql.query(
-        `UPDATE node_state SET books_height = $2, forward_index = $3, unrounded_closes = unrounded_closes + $4
-         WHERE node_id = $1`,
-        [node.id, height, books.forwarded.forward_index, closes],
-      );
-    });
-  }
-
+export function createNodeBooks({ db, clock, log }: { db: Database; clock: Clock; log: Logger }) {
+  const desk: Desk = { db, log, time: createTimestamps(clock) };
   return {
     /** Books what is new at a node; registers one that is met for the first time. Rejects when the node is away. */
-    async book(node: LightningNode): Promise<void> {
-      if (!node.books) return;
-      const [state] = await db.query<{ books_height: number | null; forward_index: number }>(
-        'SELECT books_height, forward_index FROM node_state WHERE node_id = $1',
-        [node.id],
-        'books state',
-      );
-      if (state?.books_height === undefined || state.books_height === null) return register(node, node.books);
-      const since = Math.max(0, state.books_height - OVERLAP_BLOCKS);
-      await bookNew(node, await node.books(since, state.forward_index));
-    },
-
-    /**
-     * Worth of a node against the ledger. Closing a channel drops what is below a sat: that remainder, less than a
-     * sat for each channel closed since node and ledger agreed last, is booked as a loss where nothing else moves.
-     */
-    async compare(node: LightningNode): Promise<Comparison> {
-      const comparison = await compareNode(db, node);
-      const { drift_msats } = comparison;
-      const lost = drift_msats < 0n ? -drift_msats : drift_msats;
-      if (lost === 0n || lost >= MSATS_PER_SAT * 100n) return comparison;
-      const rounded = await db.transaction(async (sql) => {
-        const state = await lockNodeState(sql, node.id);
-        const moving = await sql.query(
-          `SELECT 1 FROM jobs WHERE node_id = $1 AND kind NOT IN ('expire', 'exchange') LIMIT 1`,
-          [node.id],
-        );
-        const bound = BigInt(state?.unrounded_closes ?? 0) * MSATS_PER_SAT;
-        if (!state || moving.length > 0 || lost >= bound) return false;
-        await write(sql, node, [
-          {
-            key: `rounding:${state.books_height}:${time()}`,
-            against: 'loss',
-            channels_msats: drift_msats,
-            chain_msats: 0n,
-          },
-        ]);
-        await sql.query('UPDATE node_state SET unrounded_closes = 0 WHERE node_id = $1', [node.id]);
-        return true;
-      });
-      return rounded ? compareNode(db, node) : comparison;
-    },
+    book: (node: LightningNode): Promise<void> => bookNode(desk, node),
+    /** Worth of a node against the ledger, once what closed channels lost by rounding is booked. */
+    compare: (node: LightningNode): Promise<Comparison> => compareNode(desk, node),
   };
+}
+
+async function bookNode(desk: Desk, node: LightningNode): Promise<void> {
+  if (!node.books) return;
+  const [state] = await desk.db.query<{ books_height: number | null; forward_index: number }>(
+    'SELECT books_height, forward_index FROM node_state WHERE node_id = $1',
+    [node.id],
+    'books state',
+  );
+  if (state?.books_height === undefined || state.books_height === null)
+    return register(desk, node, await node.books(0, 0));
+  const since = Math.max(0, state.books_height - OVERLAP_BLOCKS);
+  await bookNew(desk, node, await node.books(since, state.forward_index));
+}
+
+/** The first meeting: all that the node has is the operator's, and all that its lists hold is in it. */
+async function register({ db, log, time }: Desk, node: LightningNode, books: NodeBooks): Promise<void> {
+  const worth = await node.worth();
+  await db.transaction(async (sql) => {
+    const state = await lockNodeState(sql, node.id);
+    if (!state || state.books_height !== null) return;
+    const known = [
+      ...[...books.opened.map(({ channel }) => channel), ...books.closing].map(
+        (channel) => `open:${channel}`,
+      ),
+      ...books.closed.flatMap(({ channel }) => [`open:${channel}`, `close:${channel}`]),
+      ...books.transactions
+        .filter(({ height }) => height >= books.tip_height - OVERLAP_BLOCKS)
+        .map(({ tx_id }) => `tx:${tx_id}`),
+    ];
+    const bookings = known.map((key) => inChannels(key, 0n));
+    await writeBookings(sql, node, [{ key: 'registered', against: 'capital', ...worth }, ...bookings], time);
+    await sql.query('UPDATE node_state SET books_height = $2, forward_index = $3 WHERE node_id = $1', [
+      node.id,
+      books.tip_height,
+      books.forwarded.forward_index,
+    ]);
+  });
+  log.info({ node_id: node.id, ...worth }, 'node registered: its worth is booked as capital');
+}
+
+async function bookNew({ db, time }: Desk, node: LightningNode, books: NodeBooks): Promise<void> {
+  const { forward_index } = books.forwarded;
+  await db.transaction(async (sql) => {
+    const state = await lockNodeState(sql, node.id);
+    // Another server was here with what this one read: its turn comes again.
+    if (!state || state.books_height === null || state.forward_index > forward_index) return;
+    const fresh = await newBookings(sql, node, books, state.forward_index);
+    const height = Math.max(state.books_height, books.tip_height);
+    const moved = height !== state.books_height || forward_index !== state.forward_index;
+    if (fresh.length === 0 && !moved) return;
+    await writeBookings(sql, node, fresh, time);
+    const closes = fresh.filter(({ key }) => key.startsWith('close:')).length;
+    await sql.query(
+      `UPDATE node_state SET books_height = $2, forward_index = $3, unrounded_closes = unrounded_closes + $4
+       WHERE node_id = $1`,
+      [node.id, height, forward_index, closes],
+    );
+  });
+}
+
+/** What is not booked of a node's books; forwards are told since `forward_index`. */
+async function newBookings(
+  sql: Sql,
+  node: LightningNode,
+  books: NodeBooks,
+  forward_index: number,
+): Promise<Booking[]> {
+  const ours = await addressesOfPayments(sql, node.id, books);
+  const sends = await chainSendIds(sql, node.id, books);
+  const bookings = bookingsOf(books, { ours, sends, forward_index });
+  const known = await bookedKeys(sql, node.id, [
+    ...bookings.map(({ key }) => key),
+    ...books.closed.map(({ channel }) => `open:${channel}`),
+  ]);
+  return (
+    bookings
+      .filter(({ key }) => !known.has(key))
+      // Opened and closed between two looks: its transactions tell all there is to tell.
+      .map((booking) =>
+        booking.key.startsWith('close:') && !known.has(booking.key.replace('close:', 'open:'))
+          ? { ...booking, channels_msats: 0n }
+          : booking,
+      )
+  );
 }
 
 /** Remembers bookings by their keys, and moves what they say in the operator's own accounts. */
@@ -170,9 +149,9 @@ async function writeBookings(
   if (fresh.length === 0) return;
   const organization_id = await operatorOrganization(sql);
   const { id: node_id, network } = node;
-  await ensureNodeAccounts(sql, { organization_id, node_id, network, currency: 'btc' });
+  await ensureNodeAccounts(sql, { organization_id, node_id, network, currency: RAIL_CURRENCY });
   const posting = newPosting();
-  const account = (kind: NodeAccountKind) => nodeAccountId(organization_id, node_id, kind, 'btc');
+  const account = (kind: NodeAccountKind) => nodeAccountId(organization_id, node_id, kind, RAIL_CURRENCY);
   const move = (place: 'channels' | 'chain', other: NodeAccountKind, amount: bigint, key: string): void => {
     // A node's account is where money comes from: what it gained, it gave to the other side.
     const [from, to] = amount > 0n ? [account(place), account(other)] : [account(other), account(place)];
@@ -181,7 +160,7 @@ async function writeBookings(
       organization_id,
       from,
       to,
-      currency: 'btc',
+      currency: RAIL_CURRENCY,
       amount: amount < 0n ? -amount : amount,
       kind,
     };
@@ -204,16 +183,39 @@ export interface Comparison {
   drift_msats: bigint;
 }
 
-/** Compares without booking anything. */
-async function compareNode(sql: Sql, node: Pick<LightningNode, 'id' | 'worth'>): Promise<Comparison> {
-  const worth = await node.worth();
+/**
+ * Compares, and books what rounding took. Closing a channel drops what is below a sat: that remainder, less than a sat
+ * for each channel closed since node and ledger agreed last, is a loss where nothing else moves.
+ */
+async function compareNode({ db, time }: Desk, node: LightningNode): Promise<Comparison> {
+  const comparison = await look(db, node);
+  const { drift_msats } = comparison;
+  const lost = drift_msats < 0n ? -drift_msats : drift_msats;
+  if (lost === 0n || lost >= MOST_ROUNDED_MSATS) return comparison;
+  const rounded = await db.transaction(async (sql) => {
+    const state = await lockNodeState(sql, node.id);
+    const moving = await sql.query(
+      `SELECT 1 FROM jobs WHERE node_id = $1 AND kind NOT IN ('expire', 'exchange') LIMIT 1`,
+      [node.id],
+    );
+    if (!state || moving.length > 0 || lost >= toMsats(BigInt(state.unrounded_closes))) return false;
+    const key = `rounding:${state.books_height}:${time()}`;
+    await writeBookings(sql, node, [inChannels(key, drift_msats, 'loss')], time);
+    await sql.query('UPDATE node_state SET unrounded_closes = 0 WHERE node_id = $1', [node.id]);
+    return true;
+  });
+  return rounded ? look(db, node) : comparison;
+}
+
+async function look(sql: Sql, node: LightningNode): Promise<Comparison> {
+  const { channels_msats, chain_msats } = await node.worth();
   const booked = await nodeBalances(sql, node.id);
   return {
     node_id: node.id,
-    channels_msats: worth.channels_msats,
+    channels_msats,
     booked_channels_msats: booked.channels_msats,
-    chain_msats: worth.chain_msats,
+    chain_msats,
     booked_chain_msats: booked.chain_msats,
-    drift_msats: worth.channels_msats + worth.chain_msats - booked.channels_msats - booked.chain_msats,
+    drift_msats: channels_msats + chain_msats - booked.channels_msats - booked.chain_msats,
   };
 }

@@ -1,3 +1,4 @@
+import { toMsats } from '../core/money.ts';
 import type { NodeAccountKind } from '../ledger/accounts.ts';
 import type { NodeBooks } from '../lightning/node.ts';
 
@@ -19,7 +20,12 @@ export interface OwnPayments {
   forward_index: number;
 }
 
-const MSATS_PER_SAT = 1000n;
+/** What moved the worth of a node's channels, or nothing but is known. */
+export const inChannels = (
+  key: string,
+  channels_msats: bigint,
+  against: NodeAccountKind = 'capital',
+): Booking => ({ key, channels_msats, chain_msats: 0n, against });
 
 /** The operator's share of what a node's lists tell: all that is no payment of a user. Pure. */
 export function bookingsOf(books: NodeBooks, { ours, sends, forward_index }: OwnPayments): Booking[] {
@@ -27,29 +33,15 @@ export function bookingsOf(books: NodeBooks, { ours, sends, forward_index }: Own
     const to_users = outputs
       .filter(({ address }) => ours.has(address))
       .reduce((sum, { amount_sats }) => sum + amount_sats, 0n);
-    const own = sends.has(tx_id) ? 0n : (net_sats - to_users) * MSATS_PER_SAT;
+    const own = sends.has(tx_id) ? 0n : toMsats(net_sats - to_users);
     return { key: `tx:${tx_id}`, channels_msats: 0n, chain_msats: own, against: 'capital' };
   });
-  const channel = (key: string, channels_msats: bigint): Booking => ({
-    key,
-    channels_msats,
-    chain_msats: 0n,
-    against: 'capital',
-  });
   const { fees_msats, forward_index: forwarded_to } = books.forwarded;
+  const forwards = `forwards:${forward_index}-${forwarded_to}`;
   return [
     ...transactions,
-    ...books.opened.map(({ channel: point, worth_msats }) => channel(`open:${point}`, worth_msats)),
-    ...books.closed.map(({ channel: point, worth_msats }) => channel(`close:${point}`, -worth_msats)),
-    ...(fees_msats > 0n
-      ? [
-          {
-            key: `forwards:${forward_index}-${forwarded_to}`,
-            channels_msats: fees_msats,
-            chain_msats: 0n,
-            against: 'processing_fees' as const,
-          },
-        ]
-      : []),
+    ...books.opened.map(({ channel, worth_msats }) => inChannels(`open:${channel}`, worth_msats)),
+    ...books.closed.map(({ channel, worth_msats }) => inChannels(`close:${channel}`, -worth_msats)),
+    ...(fees_msats > 0n ? [inChannels(forwards, fees_msats, 'processing_fees')] : []),
   ];
 }

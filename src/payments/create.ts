@@ -5,8 +5,9 @@ import { mayPromote, promote, targetRef } from './promote.ts';
 import type { Draft } from './rules.ts';
 import type { Target, WalletFacts } from './store.ts';
 import { costOf, totalOf } from './amounts.ts';
+import { handOver, type Handover } from './settle.ts';
 import { termsOf, type Terms } from './terms.ts';
-import { heldAt, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import { heldAt, isOnChain, type Payment, type PaymentError, type PaymentRef } from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
 
 /** Where a request came in: a check is judged and holds nothing, a treasury movement bears no processing fee. */
@@ -26,7 +27,16 @@ export interface NewPayment {
   recipient: Recipient;
   /** The receive of this deployment that it pays, if it may be settled inside. */
   target: Target | null;
+  /** How a Lightning send goes to its node in this same commit; null where that has to wait. */
+  handover: Handover | null;
   now_ms: number;
+}
+
+/** A payment that was made. */
+export interface Created {
+  payment: Payment;
+  /** When it was decided to hand it to its node, if it was (`performance.now()`): the call is to follow soon. */
+  decided_at: number;
 }
 
 /** The contract reserves this description: it fails a receive as a reflex policy would, for compliance tests. */
@@ -55,11 +65,12 @@ const NOT_PAYABLE: PaymentError = {
 };
 
 /**
- * The command that makes a payment: row, hold, job and history in one transaction.
+ * The command that makes a payment: row, hold, job and history in one transaction. A send whose node is there is
+ * handed over in it, too: what is committed before the node is called is that it may have been called.
  * An approved check of the same id is the payment's beginning. Refuses with `payment_exists` (409),
  * `invalid_payment` (disabled line, deleted wallet), or what its terms refuse.
  */
-export function createCommand(request: NewPayment): Command<Payment> {
+export function createCommand(request: NewPayment): Command<Created> {
   const { wallet, draft } = request;
   const ref: PaymentRef = {
     organization_id: wallet.organization_id,
@@ -97,7 +108,7 @@ export function createCommand(request: NewPayment): Command<Payment> {
       else startReceive(work, payment);
       // What was refused at once exchanged nothing: its quote serves another try.
       if (payment.state !== 'failed') work.consumeQuote(payment);
-      return payment;
+      return { payment, decided_at: performance.now() };
     },
   };
 }
@@ -192,7 +203,8 @@ function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request
   work.usages.add(account, countedSend(payment));
   work.move(payment, receive ? 'claiming' : 'approved', 'held');
   if (!receive) {
-    work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
+    if (request.handover && !isOnChain(payment)) handOver(work, payment, request.handover);
+    else work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
     return;
   }
   // Paid inside: the key of its hash is the claim on the receive's invoice, which is cancelled at its node

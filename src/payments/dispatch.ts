@@ -1,29 +1,34 @@
 import type { LightningNode, PayRequest, SendOutcome } from '../lightning/node.ts';
-import { decodeInvoice } from '../lightning/bolt11.ts';
+import { amountOf, decodeInvoice } from '../lightning/bolt11.ts';
 import { toSats } from '../core/money.ts';
 import { raiseAttention } from './attention.ts';
 import { chainDispatchCommand } from './chain.ts';
 import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
-import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
+import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand, type Handover } from './settle.ts';
 import { callKey, isOnChain, refKey, refOf, type Payment } from './types.ts';
 
 /** A decision to call is acted on within this time, or not at all: the call's deadline counts from it. */
 const CALL_WITHIN_MS = 5000;
 
-/** Hands approved sends to their node: first the state is committed, only then the node is called. */
+/** With what a new send goes to its node in the commit that holds its money; null where it has to wait for the node. */
+export const handoverTo = (engine: Engine, node: LightningNode): Handover | null =>
+  node.reachable()
+    ? { track_at: later(engine, PAUSE_MS.track), history: engine.histories.of(node.id) }
+    : null;
+
+/** Hands sends that waited to their node: first the state is committed, only then the node is called. */
 export async function dispatch(engine: Engine, payments: readonly Payment[]): Promise<void> {
   const [first] = payments;
   if (!first) return;
   const node = nodeOf(engine, first.node_id);
-  if (!node.reachable()) return waitForNode(engine, payments);
-  const track_at = later(engine, PAUSE_MS.track);
-  const history = engine.histories.of(node.id);
+  const handover = handoverTo(engine, node);
+  if (!handover) return waitForNode(engine, payments);
   const decided_at = performance.now();
   const dispatched = await Promise.all(
     payments
       .filter((payment) => !isOnChain(payment))
       .map((payment) =>
-        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), track_at, history))),
+        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), handover))),
       ),
   );
   pay(
@@ -47,7 +52,7 @@ async function waitForNode(engine: Engine, payments: readonly Payment[]): Promis
   const error = sendFailed('upstream_failure', 'the node could not be reached before the invoice expired');
   await Promise.all(
     over.map((payment) =>
-      attempt(engine, payment, engine.writer.advance(failSendCommand(refOf(payment), error, ['approved']))),
+      attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['approved']))),
     ),
   );
 }
@@ -76,7 +81,7 @@ const payRequest = (payment: Payment): PayRequest => ({
   payment_hash: payment.payment_hash ?? '',
   payment_request: payment.payment_request ?? '',
   amount_msats: payment.amount ?? 0n,
-  amount_in_invoice: decodeInvoice(payment.payment_request ?? '').amount_msats !== null,
+  amount_in_invoice: amountOf(payment.payment_request ?? '') !== null,
   max_fee_msats: payment.max_fee ?? 0n,
 });
 
@@ -90,14 +95,14 @@ function applyAnswer(engine: Engine, payment: Payment, outcome: SendOutcome): Pr
 export async function applyOutcome(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
   if (outcome.state === 'settled') {
     if (isOlder(engine, payment, outcome.payment_index)) return raisePaidBefore(engine, payment);
-    await attempt(engine, payment, engine.writer.advance(settleSendCommand(refOf(payment), outcome)));
+    await attempt(engine, payment, engine.writer.advance(settleSendCommand(payment, outcome)));
     engine.calls.forget(callKey(payment));
   } else if (outcome.state === 'failed' && mayEnd(engine, payment)) {
     const error = sendFailed(outcome.code, outcome.detail);
     await attempt(
       engine,
       payment,
-      engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'], payment.calls)),
+      engine.writer.advance(failSendCommand(payment, error, ['dispatched'], payment.calls)),
     );
     engine.calls.forget(callKey(payment));
   } else {
@@ -139,11 +144,7 @@ async function dispatchOnChain(engine: Engine, node: LightningNode, payment: Pay
   }
   if (built.state === 'failed') {
     const error = sendFailed(built.code, built.detail, built.context);
-    await attempt(
-      engine,
-      payment,
-      engine.writer.advance(failSendCommand(refOf(payment), error, ['approved'])),
-    );
+    await attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['approved'])));
     return;
   }
   const command = chainDispatchCommand(

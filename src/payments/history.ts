@@ -18,104 +18,113 @@ interface StoredState {
   payment_index: bigint;
 }
 
-export interface NodeHistories {
-  of(node_id: string): NodeHistory;
-  /** Compares a node that has just connected with what is stored; throws when it is another node. */
-  connected(node: LightningNode, identity: NodeIdentity): Promise<void>;
-  /** Compares again; notices a history that went while the connection stood. */
-  compare(node: LightningNode): Promise<void>;
-  indexSeen(node_id: string, index: bigint): void;
-  stop(): Promise<void>;
-}
-
 /** A burst of payments is one write; short, since what is not stored cannot be missed after a crash. */
 const FLUSH_MS = 100;
 
 /** Keeps how far each node's payment history goes, in memory and in the database. */
-export function createHistories(db: Database, log: Logger): NodeHistories {
-  const known = new Map<string, NodeHistory>();
-  const dirty = new Set<string>();
-  let timer: NodeJS.Timeout | null = null;
-  let flushing: Promise<unknown> = Promise.resolve();
+export class NodeHistories {
+  readonly #db: Database;
+  readonly #log: Logger;
+  readonly #known = new Map<string, NodeHistory>();
+  readonly #dirty = new Set<string>();
+  #timer: NodeJS.Timeout | null = null;
+  #flushing: Promise<unknown> = Promise.resolve();
 
-  const stored = async (node_id: string): Promise<StoredState | undefined> => {
-    const [row] = await db.query<StoredState>(
+  constructor(db: Database, log: Logger) {
+    this.#db = db;
+    this.#log = log;
+  }
+
+  of(node_id: string): NodeHistory {
+    return this.#known.get(node_id) ?? { epoch: 0, index: 0n };
+  }
+
+  /** Compares a node that has just connected with what is stored; throws when it is another node. */
+  async connected(node: LightningNode, { identity, chain, block_height }: NodeIdentity): Promise<void> {
+    const before = await this.#stored(node.id);
+    if (before?.identity && before.identity !== identity) {
+      throw new Error(`${identity} answers where ${before.identity} was: give another node another id`);
+    }
+    await this.compare(node);
+    // A node's chain is read from where it was first met on: no address of ours is older.
+    await this.#db.query(
+      `UPDATE node_state SET chain = $3, identity = $2,
+         chain_height = CASE WHEN identity IS NULL AND chain_height = 0 THEN $4 ELSE chain_height END
+       WHERE node_id = $1`,
+      [node.id, identity, chain, block_height],
+    );
+  }
+
+  /** Compares again; notices a history that went while the connection stood. */
+  async compare(node: LightningNode): Promise<void> {
+    // In this order: what another server stores after we asked the node may be higher than its answer.
+    const before = await this.#stored(node.id);
+    const index = await node.paymentIndex();
+    if (before && index < before.payment_index) await this.#lost(node.id, index, before);
+    else {
+      await this.#db.query(
+        'INSERT INTO node_state (node_id, payment_index) VALUES ($1, $2) ON CONFLICT DO NOTHING',
+        [node.id, index],
+      );
+      await this.#raise(node.id, index);
+    }
+    const now = await this.#stored(node.id);
+    this.#known.set(node.id, { epoch: now?.history_epoch ?? 0, index });
+  }
+
+  indexSeen(node_id: string, index: bigint): void {
+    const history = this.#known.get(node_id);
+    if (!history || index <= history.index) return;
+    history.index = index;
+    this.#dirty.add(node_id);
+    this.#timer ??= setTimeout(() => {
+      this.#flushing = this.#flush().catch((error: unknown) =>
+        this.#log.warn({ err: error }, 'payment index not stored'),
+      );
+    }, FLUSH_MS);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer) clearTimeout(this.#timer);
+    await this.#flushing;
+    await this.#flush().catch(() => {});
+  }
+
+  async #stored(node_id: string): Promise<StoredState | undefined> {
+    const [row] = await this.#db.query<StoredState>(
       'SELECT identity, history_epoch, payment_index FROM node_state WHERE node_id = $1',
       [node_id],
       'read node state',
     );
     return row;
-  };
+  }
 
-  const raise = (node_id: string, index: bigint): Promise<unknown> =>
-    db.query(
+  async #lost(node_id: string, payment_index: bigint, before: StoredState): Promise<void> {
+    await this.#db.query(
+      `UPDATE node_state SET payment_index = $2, history_epoch = history_epoch + 1
+       WHERE node_id = $1 AND history_epoch = $3`,
+      [node_id, payment_index, before.history_epoch],
+    );
+    this.#log.error(
+      { node_id, payment_index, stored: before.payment_index },
+      'the node lost its payment history: sends that it does not know wait for the operator',
+    );
+    this.#dirty.delete(node_id);
+  }
+
+  #raise(node_id: string, index: bigint): Promise<unknown> {
+    return this.#db.query(
       'UPDATE node_state SET payment_index = $2 WHERE node_id = $1 AND payment_index < $2',
       [node_id, index],
       'raise payment index',
     );
-
-  async function flush(): Promise<void> {
-    timer = null;
-    for (const node_id of dirty) {
-      dirty.delete(node_id);
-      await raise(node_id, known.get(node_id)?.index ?? 0n);
-    }
   }
 
-  async function compare(node: LightningNode): Promise<void> {
-    // In this order: what another server stores after we asked the node may be higher than its answer.
-    const before = await stored(node.id);
-    const index = await node.paymentIndex();
-    if (before && index < before.payment_index) {
-      await db.query(
-        `UPDATE node_state SET payment_index = $2, history_epoch = history_epoch + 1
-         WHERE node_id = $1 AND history_epoch = $3`,
-        [node.id, index, before.history_epoch],
-      );
-      const lost = { node_id: node.id, payment_index: index, stored: before.payment_index };
-      log.error(lost, 'the node lost its payment history: sends that it does not know wait for the operator');
-      dirty.delete(node.id);
-    } else {
-      await db.query(
-        'INSERT INTO node_state (node_id, payment_index) VALUES ($1, $2) ON CONFLICT DO NOTHING',
-        [node.id, index],
-      );
-      await raise(node.id, index);
+  async #flush(): Promise<void> {
+    this.#timer = null;
+    for (const node_id of this.#dirty) {
+      this.#dirty.delete(node_id);
+      await this.#raise(node_id, this.of(node_id).index);
     }
-    const now = await stored(node.id);
-    known.set(node.id, { epoch: now?.history_epoch ?? 0, index });
   }
-
-  return {
-    of: (node_id) => known.get(node_id) ?? { epoch: 0, index: 0n },
-    async connected(node, { identity, chain, block_height }) {
-      const before = await stored(node.id);
-      if (before?.identity && before.identity !== identity) {
-        throw new Error(`${identity} answers where ${before.identity} was: give another node another id`);
-      }
-      await compare(node);
-      // A node's chain is read from where it was first met on: no address of ours is older.
-      await db.query(
-        `UPDATE node_state SET chain = $3, identity = $2,
-           chain_height = CASE WHEN identity IS NULL AND chain_height = 0 THEN $4 ELSE chain_height END
-         WHERE node_id = $1`,
-        [node.id, identity, chain, block_height],
-      );
-    },
-    compare,
-    indexSeen(node_id, index) {
-      const history = known.get(node_id);
-      if (!history || index <= history.index) return;
-      history.index = index;
-      dirty.add(node_id);
-      timer ??= setTimeout(() => {
-        flushing = flush().catch((error: unknown) => log.warn({ err: error }, 'payment index not stored'));
-      }, FLUSH_MS);
-    },
-    async stop() {
-      if (timer) clearTimeout(timer);
-      await flushing;
-      await flush().catch(() => {});
-    },
-  };
 }

@@ -34,10 +34,6 @@ async function finish(engine: Engine, payment: Payment, outcome: string): Promis
     );
   } else {
     const error = sendFailed('invalid_bolt11_invoice', 'the invoice was paid from outside first');
-    await attempt(
-      engine,
-      payment,
-      engine.writer.advance(failSendCommand(refOf(payment), error, ['claiming'])),
-    );
+    await attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['claiming'])));
   }
 }

@@ -12,19 +12,6 @@ export interface Job extends PaymentRef {
   attempts: number;
 }
 
-/** The jobs of this process: taken rows carry its number, and an advisory lock says that it lives. */
-export interface JobBoard {
-  readonly worker: number;
-  start(handle: (jobs: Job[]) => void): Promise<void>;
-  stop(): Promise<void>;
-  /** Puts jobs back for whoever takes them first from `run_at` on. */
-  putBack(refs: readonly PaymentRef[], run_at: string): Promise<void>;
-  /** Marks payments as being worked on in this process. */
-  busy(keys: readonly string[]): void;
-  /** The process is done with them; a job still carrying its number will be handled again. */
-  done(keys: readonly string[]): void;
-}
-
 const LOCK_CLASS = 7_001_001;
 const POLL_MS = 500;
 const TAKE_LIMIT = 500;
@@ -42,6 +29,8 @@ const TAKE_DUE = `
     AND j.payment_id = due.payment_id
   RETURNING ${COLUMNS}`;
 
+const FORGOTTEN = `SELECT ${COLUMNS} FROM jobs j WHERE worker = $1 AND run_at < $2 ORDER BY run_at LIMIT $3`;
+
 const TAKE_FROM_DEAD = `
   UPDATE jobs j SET worker = $1 FROM (
     SELECT organization_id, environment_id, payment_id FROM jobs
@@ -55,102 +44,113 @@ const TAKE_FROM_DEAD = `
     AND j.payment_id = dead.payment_id
   RETURNING ${COLUMNS}`;
 
-/** Makes the board. `start` begins to take jobs: due ones, and those of processes that died. */
-export function createJobBoard({ db, clock, log }: { db: Database; clock: Clock; log: Logger }): JobBoard {
-  const worker = randomInt(1, 2 ** 31 - 1);
-  const active = new Map<string, number>();
-  let client: pg.Client | null = null;
-  let timer: NodeJS.Timeout | null = null;
-  let polling: Promise<void> | null = null;
-  let stopped = true;
-  let handle: (jobs: Job[]) => void = () => {};
+/** The jobs of this process: taken rows carry its number, and an advisory lock says that it lives. */
+export class JobBoard {
+  readonly worker = randomInt(1, 2 ** 31 - 1);
+  readonly #db: Database;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #active = new Map<string, number>();
+  #client: pg.Client | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #polling: Promise<void> | null = null;
+  #stopped = true;
+  #handle: (jobs: Job[]) => void = () => {};
+
+  constructor({ db, clock, log }: { db: Database; clock: Clock; log: Logger }) {
+    this.#db = db;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** Begins to take jobs: due ones, and those of processes that died. */
+  async start(handle: (jobs: Job[]) => void): Promise<void> {
+    this.#handle = handle;
+    this.#stopped = false;
+    await this.#poll();
+    this.#timer = setInterval(() => void this.#poll(), POLL_MS);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#timer) clearInterval(this.#timer);
+    await this.#polling;
+    // What this process did not finish is free for others at once.
+    await this.#db.query('UPDATE jobs SET worker = NULL WHERE worker = $1', [this.worker]).catch(() => {});
+    await this.#client?.query('NOTIFY coulomb_jobs').catch(() => {});
+    await this.#client?.end().catch(() => {});
+  }
+
+  /** Puts jobs back for whoever takes them first from `run_at` on. */
+  async putBack(refs: readonly PaymentRef[], run_at: string): Promise<void> {
+    if (refs.length === 0) return;
+    try {
+      await this.#db.query(
+        `UPDATE jobs j SET worker = NULL, run_at = $2, attempts = attempts + 1
+         FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, id uuid)
+         WHERE j.organization_id = r.organization_id AND j.environment_id = r.environment_id
+           AND j.payment_id = r.id AND j.worker = $3`,
+        [rowsParameter(refs), run_at, this.worker],
+        'put jobs back',
+      );
+    } catch (error) {
+      this.#log.warn({ err: error }, 'jobs not put back, found again by their age');
+    }
+  }
+
+  /** Marks payments as being worked on in this process. */
+  busy(keys: readonly string[]): void {
+    for (const key of keys) this.#active.set(key, (this.#active.get(key) ?? 0) + 1);
+  }
+
+  /** The process is done with them; a job still carrying its number will be handled again. */
+  done(keys: readonly string[]): void {
+    for (const key of keys) {
+      const count = this.#active.get(key) ?? 0;
+      if (count <= 1) this.#active.delete(key);
+      else this.#active.set(key, count - 1);
+    }
+  }
+
+  #poll(): Promise<void> {
+    if (this.#stopped) return Promise.resolve();
+    this.#polling ??= this.#take()
+      .catch((error: unknown) => this.#log.warn({ err: error }, 'jobs not read, will be tried again'))
+      .finally(() => (this.#polling = null));
+    return this.#polling;
+  }
+
+  async #take(): Promise<void> {
+    await this.#stayAlive();
+    const now_ms = this.#clock.now();
+    const take = (text: string, values: unknown[], name: string) => this.#db.query<Job>(text, values, name);
+    this.#claim(await take(TAKE_FROM_DEAD, [this.worker, TAKE_LIMIT], 'take jobs of the dead'));
+    const due = await take(TAKE_DUE, [this.worker, timeText(now_ms), TAKE_LIMIT], 'take due jobs');
+    this.#claim(due);
+    const long_ago = timeText(now_ms - FORGOTTEN_MS);
+    this.#claim(await take(FORGOTTEN, [this.worker, long_ago, TAKE_LIMIT], 'forgotten jobs'));
+    if (due.length === TAKE_LIMIT && !this.#stopped) setImmediate(() => void this.#poll());
+  }
 
   /** The connection that carries the lock; without it other processes would take our jobs. */
-  async function stayAlive(): Promise<void> {
-    if (client) return;
-    const fresh = await db.connect();
+  async #stayAlive(): Promise<void> {
+    if (this.#client) return;
+    const fresh = await this.#db.connect();
     const lost = (): void => {
-      if (client === fresh) client = null;
+      if (this.#client === fresh) this.#client = null;
     };
     fresh.on('error', lost);
     fresh.on('end', lost);
-    fresh.on('notification', () => void poll());
-    await fresh.query('SELECT pg_advisory_lock($1, $2)', [LOCK_CLASS, worker]);
+    fresh.on('notification', () => void this.#poll());
+    await fresh.query('SELECT pg_advisory_lock($1, $2)', [LOCK_CLASS, this.worker]);
     await fresh.query('LISTEN coulomb_jobs');
-    client = fresh;
+    this.#client = fresh;
   }
 
-  const claim = (jobs: Job[]): void => {
-    const fresh = jobs.filter((job) => !active.has(refKey(job)));
+  #claim(jobs: Job[]): void {
+    const fresh = jobs.filter((job) => !this.#active.has(refKey(job)));
     if (fresh.length === 0) return;
-    board.busy(fresh.map(refKey));
-    handle(fresh);
-  };
-
-  async function take(): Promise<void> {
-    await stayAlive();
-    const now_ms = clock.now();
-    claim(await db.query<Job>(TAKE_FROM_DEAD, [worker, TAKE_LIMIT], 'take jobs of the dead'));
-    const due = await db.query<Job>(TAKE_DUE, [worker, timeText(now_ms), TAKE_LIMIT], 'take due jobs');
-    claim(due);
-    claim(
-      await db.query<Job>(
-        `SELECT ${COLUMNS} FROM jobs j WHERE worker = $1 AND run_at < $2 ORDER BY run_at LIMIT $3`,
-        [worker, timeText(now_ms - FORGOTTEN_MS), TAKE_LIMIT],
-        'forgotten jobs',
-      ),
-    );
-    if (due.length === TAKE_LIMIT && !stopped) setImmediate(() => void poll());
+    this.busy(fresh.map(refKey));
+    this.#handle(fresh);
   }
-
-  function poll(): Promise<void> {
-    if (stopped) return Promise.resolve();
-    polling ??= take()
-      .catch((error: unknown) => log.warn({ err: error }, 'jobs not read, will be tried again'))
-      .finally(() => (polling = null));
-    return polling;
-  }
-
-  const board: JobBoard = {
-    worker,
-    async start(handler) {
-      handle = handler;
-      stopped = false;
-      await poll();
-      timer = setInterval(() => void poll(), POLL_MS);
-    },
-    async stop() {
-      stopped = true;
-      if (timer) clearInterval(timer);
-      await polling;
-      // What this process did not finish is free for others at once.
-      await db.query('UPDATE jobs SET worker = NULL WHERE worker = $1', [worker]).catch(() => {});
-      await client?.query('NOTIFY coulomb_jobs').catch(() => {});
-      await client?.end().catch(() => {});
-    },
-    async putBack(refs, run_at) {
-      if (refs.length === 0) return;
-      await db
-        .query(
-          `UPDATE jobs j SET worker = NULL, run_at = $2, attempts = attempts + 1
-           FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, id uuid)
-           WHERE j.organization_id = r.organization_id AND j.environment_id = r.environment_id
-             AND j.payment_id = r.id AND j.worker = $3`,
-          [rowsParameter(refs), run_at, worker],
-          'put jobs back',
-        )
-        .catch((error: unknown) => log.warn({ err: error }, 'jobs not put back, found again by their age'));
-    },
-    busy: (keys) => {
-      for (const key of keys) active.set(key, (active.get(key) ?? 0) + 1);
-    },
-    done: (keys) => {
-      for (const key of keys) {
-        const count = active.get(key) ?? 0;
-        if (count <= 1) active.delete(key);
-        else active.set(key, count - 1);
-      }
-    },
-  };
-  return board;
 }

@@ -1,20 +1,21 @@
 import type { Logger } from 'pino';
-import type { Lane } from '../core/batch.ts';
+import { createLane, type Lane } from '../core/batch.ts';
 import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import type { LightningNode } from '../lightning/node.ts';
-import { applyOutcome, broadcastStored, dispatch } from './dispatch.ts';
+import type { Created } from './create.ts';
+import { applyOutcome, broadcastStored, dispatch, pay } from './dispatch.ts';
 import { exchange, type CurrentRate } from './exchange.ts';
-import { createStep, PAUSE_MS, type Engine, type EngineConfig } from './engine.ts';
+import { createStep, later, PAUSE_MS, type Engine, type EngineConfig } from './engine.ts';
 import { generate } from './generate.ts';
 import { settleInside } from './inside.ts';
-import { createJobBoard, type Job } from './jobs.ts';
+import { JobBoard, type Job } from './jobs.ts';
 import { createCalls } from './calls.ts';
-import { createHistories } from './history.ts';
+import { NodeHistories } from './history.ts';
 import { COMPARE_FROM_START, compareInvoices, creditSettled, expire, track } from './recover.ts';
 import { scanChain } from './scan.ts';
 import { readPayments } from './store.ts';
-import { isOnChain, refKey, type JobKind, type Payment, type PaymentRef } from './types.ts';
+import { isOnChain, refKey, refOf, type JobKind, type Payment, type PaymentRef } from './types.ts';
 import { createWriter } from './writer.ts';
 
 export interface PaymentsDeps {
@@ -34,7 +35,7 @@ export interface PaymentsDeps {
 export interface PaymentEngine {
   engine: Engine;
   /** Starts a payment that was just created on its way. */
-  begin(payment: Payment): void;
+  begin(created: Created): void;
   start(): Promise<void>;
   /** Finishes the batches under way; what is left is free for other processes. */
   stop(): Promise<void>;
@@ -54,7 +55,7 @@ const REAL_NODE_CALLS = 16;
 /** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
 export function createPayments(deps: PaymentsDeps): PaymentEngine {
   const { db, clock, log, config, nodes, currentRate } = deps;
-  const jobs = createJobBoard({ db, clock, log });
+  const jobs = new JobBoard({ db, clock, log });
   const writer = createWriter({
     db,
     time: createTimestamps(clock),
@@ -63,10 +64,11 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     max_queue: config.max_queue,
     ...(deps.onEvents ? { onEvents: deps.onEvents } : {}),
   });
-  const histories = createHistories(db, log);
+  const histories = new NodeHistories(db, log);
   const calls = createCalls();
   const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls, currentRate };
   const steps = new Map([...nodes.values()].map((node) => [node.id, nodeSteps(engine, node)]));
+  const calling = new Map([...nodes.keys()].map((node_id) => [node_id, createCalling(engine)]));
   const scans = new Map(
     [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
   );
@@ -93,7 +95,11 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
   const listeners = createListeners(engine, scans, timer.look, deps.onNode);
   return {
     engine,
-    begin(payment) {
+    begin({ payment, decided_at }) {
+      if (payment.state === 'dispatched') {
+        void calling.get(payment.node_id)?.submit({ payment, decided_at });
+        return;
+      }
       const kind = STEP_OF_STATE[payment.state];
       if (!kind) return;
       jobs.busy([refKey(payment)]);
@@ -139,6 +145,24 @@ function nodeSteps(engine: Engine, { sandbox }: LightningNode): Record<JobKind, 
     }),
   };
 }
+
+/** Calls a node for sends that were made and handed over in one commit: those of one batch go in one call of the port. */
+const createCalling = (engine: Engine): Lane<Created, void> =>
+  createLane<Created, void>({
+    max_batch: engine.config.max_batch,
+    max_queue: Number.MAX_SAFE_INTEGER, // bounded by the lane of commands that feeds it
+    concurrency: 1,
+    run: async (created) => {
+      const payments = created.map(({ payment }) => payment);
+      try {
+        pay(engine, payments, Math.min(...created.map(({ decided_at }) => decided_at)));
+      } catch (error) {
+        engine.log.warn({ err: error, payments: payments.length }, 'node not called, will be tried again');
+        await engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.track));
+      }
+      return created.map(() => ({ ok: true as const, value: undefined }));
+    },
+  });
 
 /** Runs `work` one at a time; calls that come meanwhile are answered by one more run. */
 function singleFlight(work: () => Promise<void>): () => Promise<void> {

@@ -7,7 +7,9 @@ import { isTooLittle, principalWithin, worthOfMore } from './amounts.ts';
 import { expectState } from './settle.ts';
 import {
   refOf,
+  ownerOf,
   type LockedQuote,
+  type OwnedRef,
   type Payment,
   type PaymentError,
   type PaymentRef,
@@ -256,7 +258,7 @@ export const exchangeCommand = (
 
 /** An invoice of ours was settled at its node: credited once, whoever tells it and how often. */
 export function creditInvoiceCommand(
-  receive: PaymentRef,
+  receive: OwnedRef,
   node_id: string,
   settled: SettledInvoice,
 ): Command<Payment> {
@@ -271,7 +273,7 @@ export function creditInvoiceCommand(
   return {
     payments: [ref],
     claims: [claim],
-    moves_money: true,
+    moves_money: ownerOf(receive),
     decide(work) {
       const payment = work.payment(ref);
       if (!payment) throw new Error(`receive ${ref.id} of a settled invoice is missing`);

@@ -61,7 +61,7 @@ async function sendAgain(engine: Engine, payments: readonly Payment[]): Promise<
       attempt(
         engine,
         payment,
-        engine.writer.advance(failSendCommand(refOf(payment), error, ['dispatched'], payment.calls)),
+        engine.writer.advance(failSendCommand(payment, error, ['dispatched'], payment.calls)),
       ),
     ),
   );

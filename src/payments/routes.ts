@@ -3,11 +3,13 @@ import { createLane } from '../core/batch.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Permission, type Route } from '../core/http.ts';
+import { requireFeature } from '../core/features.ts';
+import { routesWith, type Caller, type Permission, type Route } from '../core/http.ts';
 import { rawJson, stringifyJson } from '../core/json.ts';
 import { uint32, uuid } from '../core/schema.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { isListed, type SanctionsList } from '../lightning/sanctions.ts';
+import { handoverTo } from './dispatch.ts';
 import { createCommand, type Endpoint } from './create.ts';
 import type { Recipient } from './limits.ts';
 import { PAYMENT_FILTERS } from './filters.ts';
@@ -22,7 +24,7 @@ import {
   SendPaymentRequest,
   type PaymentBody,
 } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, requireFlag, type Draft } from './rules.ts';
+import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
 import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
 import { summaryRoutes } from './summary-routes.ts';
 import { refKey, type Payment, type PaymentRef } from './types.ts';
@@ -45,6 +47,7 @@ const environment = { organization_id: uuid(), environment_id: uuid() };
 const ENVIRONMENT = '/organizations/{organization_id}/environments/{environment_id}';
 const PATH = `${ENVIRONMENT}/payments`;
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
+const route = routesWith({ tag: 'Payments', errors: ERRORS });
 
 const isReceiveBody = (body: unknown): boolean =>
   typeof body === 'object' &&
@@ -58,31 +61,27 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
   const render = createRenderer((payment) => stringifyJson(paymentView(payment)));
   return [
     ...creationRoutes(create),
-    defineRoute({
+    route({
       method: 'GET',
       path: PATH,
       operation_id: 'get_payments',
-      tag: 'Payments',
       summary: 'List payments, by cursor or by offset',
       permissions: ['READ', 'WRITE'],
       params: Type.Object(environment),
       query: LIST_QUERY,
       success: { status: 200, schema: { $ref: '#/components/schemas/Payments' } },
-      errors: ERRORS,
       handler: async ({ caller, query }) =>
         rawJson(
           pageJson(await listPayments(deps.db, deps.cursor_secret, caller, query as ListQuery, render)),
         ),
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: `${PATH}/{payment_id}`,
       operation_id: 'get_payment',
-      tag: 'Payments',
       summary: 'Read one payment',
       permissions: ['READ', 'WRITE', 'RECEIVE'],
       params: Type.Object({ ...environment, payment_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/Payment' } },
       errors: { ...ERRORS, 404: 'ErrorResponse_PaymentNotFoundError' },
       handler: async ({ caller, params }) => {
@@ -95,17 +94,14 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
         return paymentView(payment);
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: `${PATH}/{payment_id}/history`,
       operation_id: 'get_payment_history',
-      tag: 'Payments',
       summary: 'Read what happened to a payment, in order',
       permissions: ['READ', 'WRITE', 'RECEIVE'],
       params: Type.Object({ ...environment, payment_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/PaymentHistory' } },
-      errors: ERRORS,
       handler: async ({ caller, params }) => {
         const ref = refIn(caller, params.payment_id);
         if (!caller.permissions.has('READ') && !caller.permissions.has('WRITE')) {
@@ -125,14 +121,12 @@ function creationRoutes(
 ): Route[] {
   const common = {
     method: 'POST',
-    tag: 'Payments',
     params: Type.Object(environment),
-    query: Type.Object({}),
     success: { status: 202 },
   } as const;
   const errors = { 400: ERRORS[400], 409: 'ErrorResponse_PaymentConflictError' };
   return [
-    defineRoute({
+    route({
       ...common,
       path: PATH,
       operation_id: 'create_payment',
@@ -144,7 +138,7 @@ function creationRoutes(
       errors,
       handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'payments'),
     }),
-    defineRoute({
+    route({
       ...common,
       path: `${PATH}/check`,
       operation_id: 'check_payment',
@@ -155,7 +149,7 @@ function creationRoutes(
       errors,
       handler: async ({ caller, body }) => create(caller, body as PaymentBody, 'check'),
     }),
-    defineRoute({
+    route({
       ...common,
       path: `${ENVIRONMENT}/treasury_movements`,
       operation_id: 'create_treasury_movement',
@@ -287,7 +281,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
       if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
       throw new ApiError('wallet_not_found', detail, { context: { wallet_id: body.wallet_id } });
     }
-    if (wallet.currency === 'usd') requireFlag(caller.features, 'usd');
+    if (wallet.currency === 'usd') requireFeature(caller.features, 'usd', { code: 'disabled' });
     const node = nodes.get(wallet.node_id);
     if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
     const wallet_currency = wallet.currency;
@@ -333,6 +327,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
     const metadata = body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null;
     const target = await targetOf(draft, wallet);
     const quote_id = body.quote_id?.toLowerCase() ?? null;
+    const node = nodes.get(wallet.node_id);
     const command = createCommand({
       id,
       endpoint,
@@ -343,6 +338,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
       gives_max_fee: isSend(body) && givenMaxFee(body.data) !== null,
       recipient: recipientOf(draft, sanctions),
       target,
+      handover: node ? handoverTo(payments.engine, node) : null,
       now_ms: clock.now(),
     });
     payments.begin(await payments.engine.writer.create(command));

@@ -1,4 +1,5 @@
 import { ApiError } from '../core/errors.ts';
+import { requireFeature } from '../core/features.ts';
 import { MAX_BTC_MSATS, MAX_CENTS, MSATS_PER_SAT, divideUp, maxOf } from '../core/money.ts';
 import { checkAddress } from '../lightning/address.ts';
 import { parseBip21, InvalidUri } from '../lightning/bip21.ts';
@@ -43,16 +44,6 @@ const requiredField = (
   field: string,
 ) => new ApiError(type, `${field} is required`, { code: 'required', context: { field, required: true } });
 
-/** Refuses what the organization has switched off. */
-export function requireFlag(features: ReadonlySet<string>, feature: string): void {
-  if (features.has(feature)) return;
-  const context = { feature };
-  throw new ApiError('feature_flag_disabled', `the feature ${feature} is not enabled`, {
-    code: 'disabled',
-    context,
-  });
-}
-
 /** Refuses what the organization has switched off, or what no deployment offers yet. */
 export function checkFeatures(
   features: ReadonlySet<string>,
@@ -65,7 +56,7 @@ export function checkFeatures(
   if (kind === 'taprootasset') needed.push('assets');
   if (kind === 'onchain' || kind === 'bip21') needed.push(kind);
   if (flow_preference !== undefined && flow_preference !== 'direct') needed.push('swaps');
-  for (const feature of needed) requireFlag(features, feature);
+  for (const feature of needed) requireFeature(features, feature, { code: 'disabled' });
 }
 
 /** Judges an amount by the rules that hold on every rail; answers msats. */

@@ -3,7 +3,15 @@ import { nodeAccountId, RAIL_CURRENCY } from '../ledger/accounts.ts';
 import { capture, release, transfer, type Counterpart, type HeldFunds } from '../ledger/ledger.ts';
 import { costOf } from './amounts.ts';
 import { countedSend } from './limits.ts';
-import { isOnChain, refOf, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import {
+  isOnChain,
+  refOf,
+  ownerOf,
+  type OwnedRef,
+  type Payment,
+  type PaymentError,
+  type PaymentRef,
+} from './types.ts';
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
 
@@ -23,21 +31,30 @@ export function fundsOf(payment: Payment): HeldFunds {
   return { hold_id, held: hold_amount };
 }
 
-/** approved -> dispatched: from the commit on, the node may have been called. Answers the payment to call with. */
-export const dispatchCommand = (
-  ref: PaymentRef,
-  track_at: string,
-  history: { index: bigint; epoch: number },
-): Command<Payment> => ({
+/** What a send is handed to its node with. */
+export interface Handover {
+  /** When the node is asked what became of it, if it has not said so by then. */
+  track_at: string;
+  /** How far the node's payment history goes before the call. */
+  history: { index: bigint; epoch: number };
+}
+
+/** approved -> dispatched: from the commit on, the node may have been called. */
+export function handOver(work: Work, payment: Payment, { track_at, history }: Handover): void {
+  payment.node_index = history.index;
+  payment.node_epoch = history.epoch;
+  payment.calls += 1;
+  work.move(payment, 'dispatched', 'dispatched');
+  work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+}
+
+/** Hands over a send that had to wait for its node. Answers the payment to call with. */
+export const dispatchCommand = (ref: PaymentRef, handover: Handover): Command<Payment> => ({
   payments: [ref],
   moves_money: false,
   decide(work) {
     const payment = expectState(work, ref, ['approved']);
-    payment.node_index = history.index;
-    payment.node_epoch = history.epoch;
-    payment.calls += 1;
-    work.move(payment, 'dispatched', 'dispatched');
-    work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+    handOver(work, payment, handover);
     return payment;
   },
 });
@@ -66,11 +83,11 @@ export const repeatCommand = (
 
 /** The node settled a Lightning send: captures principal and the real fee, frees the rest. */
 export const settleSendCommand = (
-  ref: PaymentRef,
+  ref: OwnedRef,
   outcome: { preimage: string; fee_msats: bigint },
 ): Command<Payment> => ({
-  payments: [ref],
-  moves_money: true,
+  payments: [refOf(ref)],
+  moves_money: ownerOf(ref),
   decide(work) {
     const payment = expectState(work, ref, ['dispatched']);
     if (payment.payment_hash === null) throw new Error(`payment ${payment.id} has no payment hash`);
@@ -146,13 +163,13 @@ const sendClaim = (payment: Payment) => ({
  * is how many had been made when it became known.
  */
 export const failSendCommand = (
-  ref: PaymentRef,
+  ref: OwnedRef,
   error: PaymentError,
   from: readonly ('approved' | 'claiming' | 'dispatched')[],
   calls?: number,
 ): Command<Payment> => ({
-  payments: [ref],
-  moves_money: true,
+  payments: [refOf(ref)],
+  moves_money: ownerOf(ref),
   decide(work) {
     const payment = expectState(work, ref, from);
     if (calls !== undefined) expectNoNewCall(payment, calls);

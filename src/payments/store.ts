@@ -1,5 +1,5 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
-import { refOf, type Payment, type PaymentRef, type SeenOutput } from './types.ts';
+import { refOf, type OwnedRef, type Payment, type PaymentRef, type SeenOutput } from './types.ts';
 
 const REF_COLUMNS = 'organization_id uuid, environment_id uuid, id uuid';
 
@@ -124,7 +124,7 @@ export const readWalletFacts = (
   );
 
 /** A receive of this deployment that an invoice or address belongs to. */
-export interface Target extends PaymentRef {
+export interface Target extends OwnedRef {
   node_id: string;
   key: string;
   environment_kind: 'staging' | 'production';
@@ -136,10 +136,12 @@ export const findTargets = (
   keys: readonly { kind: 'invoice' | 'address'; key: string }[],
 ): Promise<(Target & { kind: string })[]> =>
   sql.query(
-    `SELECT k.organization_id, k.environment_id, k.payment_id AS id, k.node_id, k.key, k.kind,
+    `SELECT k.organization_id, k.environment_id, k.payment_id AS id, p.wallet_id, k.node_id, k.key, k.kind,
        e.kind AS environment_kind
      FROM json_to_recordset($1) AS r(kind text, key text)
      JOIN payment_keys k ON k.key = r.key AND k.kind = r.kind
+     JOIN payments p ON p.organization_id = k.organization_id AND p.environment_id = k.environment_id
+       AND p.id = k.payment_id
      JOIN environments e ON e.organization_id = k.organization_id AND e.id = k.environment_id`,
     [rowsParameter(keys)],
     'find targets',

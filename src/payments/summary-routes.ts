@@ -1,14 +1,14 @@
 import { Type } from 'typebox';
 import { createLane, type Verdict } from '../core/batch.ts';
 import type { Database } from '../core/db.ts';
-import { defineRoute, type Route } from '../core/http.ts';
+import { routesWith, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import { PAYMENT_FILTERS } from './filters.ts';
 import { foldCounts } from './fold.ts';
 import { summarize, type Bucket, type SummaryQuery } from './summary.ts';
 
-const READ = ['READ', 'WRITE'] as const;
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
+const route = routesWith({ tag: 'Payments', permissions: ['READ', 'WRITE'], errors: ERRORS });
 const QUERY = {
   include_inactive: Type.Optional(
     Type.Boolean({ description: 'Also counts payments of deleted wallets and disabled lines of credit' }),
@@ -60,34 +60,28 @@ function createSummaries({ db, max_batch, max_queue }: SummaryDeps) {
 export const summaryRoutes = (deps: SummaryDeps): Route[] => {
   const summary = createSummaries(deps);
   return [
-    defineRoute({
+    route({
       method: 'GET',
       path: '/organizations/{organization_id}/environments/{environment_id}/payments/summary',
       operation_id: 'get_payment_summary',
-      tag: 'Payments',
       summary: "Count the environment's payments by line of credit, direction, status, currency and kind",
-      permissions: READ,
       params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
       query: Type.Object({ line_of_credit_id: Type.Optional(uuid()), ...QUERY }),
       success: { status: 200, schema: { $ref: '#/components/schemas/PaymentSummary' } },
-      errors: ERRORS,
       handler: async ({ caller: { organization_id, environment_id }, query }) => {
         const { include_inactive = false, ...filters } = query;
         const scope = { organization_id, environment_id };
         return environmentView(scope, await summary({ ...filters, ...scope, include_inactive }));
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: '/organizations/{organization_id}/wallets/{wallet_id}/payments/summary',
       operation_id: 'get_wallet_payment_summary',
-      tag: 'Payments',
       summary: "Count a wallet's payments by direction, status, currency and kind",
-      permissions: READ,
       params: Type.Object({ organization_id: uuid(), wallet_id: uuid() }),
       query: Type.Object(QUERY),
       success: { status: 200, schema: { $ref: '#/components/schemas/PaymentWalletSummary' } },
-      errors: ERRORS,
       handler: async ({ caller: { organization_id, environment_id }, params: { wallet_id }, query }) => {
         const { include_inactive = false, ...filters } = query;
         const scope = { organization_id, environment_id, wallet_id };

@@ -1,3 +1,4 @@
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { Direction, State } from './states.ts';
 
 export type Kind = 'bolt11' | 'onchain' | 'bip21';
@@ -145,6 +146,15 @@ export const heldAt = (payment: Payment): string => payment.promoted_at ?? payme
 
 /** Whether a send goes to (or a receive waits at) an address only. */
 export const isOnChain = (payment: Payment): boolean => payment.payment_hash === null;
+
+/** A payment, and whose money it moves where that is known. */
+export interface OwnedRef extends PaymentRef {
+  wallet_id?: string;
+}
+
+/** The wallet whose account a command locks for this payment; true where it must be found first. */
+export const ownerOf = ({ organization_id, wallet_id }: OwnedRef): true | WalletRef[] =>
+  wallet_id === undefined ? true : [{ organization_id, id: wallet_id }];
 
 export const refOf = ({ organization_id, environment_id, id }: PaymentRef): PaymentRef => ({
   organization_id,

@@ -53,8 +53,8 @@ export interface Command<Result> {
   claims?: readonly KeyClaim[];
   /** Quotes to lock. */
   quotes?: readonly QuoteRef[];
-  /** Locks the accounts of the payments' wallets: for commands that move money. */
-  moves_money: boolean;
+  /** Locks the accounts of the payments' wallets: those given, or once the payments are read, a round trip later. */
+  moves_money: boolean | readonly WalletRef[];
   /** Loads the chain outputs of the payments. */
   outputs?: boolean;
   decide(work: Work): Result;
@@ -118,8 +118,8 @@ export class Work {
       refKey,
     );
     const payments = this.#loadPayments(sql, refs);
-    // Issued together, run in this order. Whose wallet a payment moves is known once it is read.
-    if (commands.some((command) => command.moves_money)) await payments;
+    // Issued together, run in this order.
+    if (commands.some((command) => command.moves_money === true)) await payments;
     await Promise.all([
       payments,
       this.#loadWallets(sql, commands),
@@ -145,7 +145,8 @@ export class Work {
   async #loadWallets(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
     const wanted = commands.flatMap((command) => [
       ...(command.wallets ?? []),
-      ...(command.moves_money ? command.payments : []).flatMap((ref) => {
+      ...(typeof command.moves_money === 'boolean' ? [] : command.moves_money),
+      ...(command.moves_money === true ? command.payments : []).flatMap((ref) => {
         const payment = this.#payments.get(refKey(ref));
         return payment ? [{ organization_id: payment.organization_id, id: payment.wallet_id }] : [];
       }),
@@ -329,7 +330,7 @@ export class Work {
     this.#chain_sends.push(row);
   }
 
-  /** Writes everything, one statement per table, all of them on their way at once. */
+  /** Writes everything, one statement per table, all of them on their way at once: the last of the transaction. */
   async flush(sql: Sql): Promise<void> {
     const created = new Set(this.#created);
     const changed = [...this.#changed].filter((payment) => !created.has(payment));

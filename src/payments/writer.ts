@@ -40,7 +40,7 @@ export function createWriter(options: WriterOptions): Writer {
       const work = new Work(options.time, options.worker);
       await work.load(sql, commands);
       const decided = commands.map((command) => decide(work, command));
-      await work.flush(sql);
+      await sql.finish((last) => work.flush(last));
       last_event = work.last_event;
       return decided;
     });

@@ -2,19 +2,19 @@ import { Type, type TSchema } from 'typebox';
 import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { uuid, wireInteger } from '../core/schema.ts';
 import { readChange, type PolicyBody } from './rules.ts';
 import { changePolicies, readPolicies, type PolicyWallet } from './store.ts';
 import { policyView } from './view.ts';
 
-const TAG = 'Wallet Policies';
 const PATH = '/organizations/{organization_id}/wallets/{wallet_id}/policies';
 const PARAMS = Type.Object({ organization_id: uuid(), wallet_id: uuid() });
 const ERRORS = {
   400: 'ErrorResponse_WalletPolicyBadRequestError',
   404: 'ErrorResponse_WalletPolicyNotFoundError',
 } as const;
+const route = routesWith({ tag: 'Wallet Policies', params: PARAMS, errors: ERRORS });
 
 const MAX_BASIS_POINTS = 10_000;
 const orNull = (schema: TSchema) => Type.Optional(Type.Union([schema, Type.Null()]));
@@ -38,7 +38,7 @@ const BODY = Type.Object(
 const walletOf = (caller: Caller, wallet_id: string): PolicyWallet => ({
   organization_id: caller.organization_id,
   environment_id: caller.environment_id,
-  id: wallet_id.toLowerCase(),
+  id: wallet_id,
 });
 
 const notFound = (wallet_id: string): ApiError =>
@@ -49,17 +49,13 @@ export function policyRoutes(given: { db: Database; clock: Clock; has_sanctions_
   const { db } = given;
   const time = createTimestamps(given.clock);
   return [
-    defineRoute({
+    route({
       method: 'GET',
       path: PATH,
       operation_id: 'get_wallet_policies',
-      tag: TAG,
       summary: 'Read what a wallet may do',
       permissions: ['READ', 'WRITE'],
-      params: PARAMS,
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/WalletPolicies' } },
-      errors: ERRORS,
       handler: async ({ caller, params }) => {
         const wallet = walletOf(caller, params.wallet_id);
         const found = await readPolicies(db, wallet);
@@ -73,19 +69,15 @@ export function policyRoutes(given: { db: Database; clock: Clock; has_sanctions_
         };
       },
     }),
-    defineRoute({
+    route({
       method: 'PATCH',
       path: PATH,
       operation_id: 'update_wallet_policies',
-      tag: TAG,
       summary: 'Change what a wallet may do',
       permissions: ['WRITE'],
-      params: PARAMS,
-      query: Type.Object({}),
       body: BODY,
       keeps_nulls: true,
       success: { status: 202 },
-      errors: ERRORS,
       handler: async ({ caller, params, body }) => {
         const wallet = walletOf(caller, params.wallet_id);
         // Before the change is judged: an unknown wallet answers the same whatever is asked of it.

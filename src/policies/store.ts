@@ -1,14 +1,10 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
-import { newId } from '../core/ids.ts';
+import { newId, type EnvironmentRef } from '../core/ids.ts';
+import { MAX_BIGINT } from '../ledger/accounts.ts';
 import type { PolicyChange, PolicyType } from './rules.ts';
 import { forgetMinutes, keepMinutes } from './usage.ts';
 
-/** A wallet of an environment. */
-export interface PolicyWallet {
-  organization_id: string;
-  environment_id: string;
-  id: string;
-}
+export type PolicyWallet = EnvironmentRef & { id: string };
 
 /** One row of `wallet_policies`. */
 export interface Policy {
@@ -122,5 +118,3 @@ const copyToAccount = (sql: Sql, wallet: PolicyWallet): Promise<unknown> =>
     [wallet.organization_id, wallet.id],
     'copy policies to account',
   );
-
-const MAX_BIGINT = '9223372036854775807';

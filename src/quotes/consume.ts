@@ -1,35 +1,19 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import type { QuoteRow } from './store.ts';
 
 // A quote serves one payment: it is locked, judged and marked in the transaction that makes the payment.
 
-export interface QuoteRef {
-  organization_id: string;
-  environment_id: string;
-  id: string;
-}
+export type QuoteRef = EnvironmentRef & { id: string };
 
-/** One row of `quotes`, as a payment needs it; amount in base units of `from_currency`. */
-export interface StoredQuote extends QuoteRef {
-  line_of_credit_id: string;
-  network: string;
-  from_currency: string;
-  to_currency: string;
-  amount: bigint;
-  target_precision: string | null;
-  /** Null when it failed. */
-  rate: string | null;
-  quoted_at: string | null;
-  expires_at: string | null;
-  consumed_at: string | null;
-}
+/** One row of `quotes`, as a payment needs it. */
+export type StoredQuote = Omit<QuoteRow, 'requested_at' | 'created_at' | 'failed_at' | 'error' | 'wallet_id'>;
 
 /** What a payment needs of its quote. */
-export interface QuoteUse {
-  from_currency: string;
-  to_currency: string;
-  amount: bigint;
-  line_of_credit_id: string;
-  network: string;
+export interface QuoteUse extends Pick<
+  QuoteRow,
+  'from_currency' | 'to_currency' | 'amount' | 'line_of_credit_id' | 'network'
+> {
   /** RFC 3339. */
   at: string;
 }

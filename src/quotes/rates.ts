@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { timeText, type Clock } from '../core/clock.ts';
 import type { Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { formatRate, readRate, type Rate } from '../core/rate.ts';
 import { judgeReadings, type MedianResult, type Reading } from './median.ts';
 import { askSource, type FetchBounds, type Source } from './sources.ts';
@@ -22,9 +23,7 @@ export interface RatesConfig extends FetchBounds {
 }
 
 /** Where a rate is asked for. */
-export interface RateScope {
-  organization_id: string;
-  environment_id: string;
+export interface RateScope extends EnvironmentRef {
   /** Whether it is for wallets of the sandbox: their rate is their environment's own. */
   sandbox: boolean;
 }
@@ -113,8 +112,6 @@ export function createRates({
   };
   return rates;
 }
-
-type EnvironmentRef = Omit<RateScope, 'sandbox'>;
 
 /** The rate that a sandbox environment holds; null when it walks. */
 export async function heldRate(

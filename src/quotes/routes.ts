@@ -3,8 +3,11 @@ import { createLane, type Verdict } from '../core/batch.ts';
 import { createTimestamps, timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { requireStaging } from '../core/features.ts';
+import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { wireAmount } from '../core/money.ts';
+import { networkOf } from '../core/networks.ts';
+import { formatRate } from '../core/rate.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { holdRate, heldRate, type Rates } from './rates.ts';
 import { checkQuote, makeQuote, type QuoteBody } from './rules.ts';
@@ -34,6 +37,7 @@ const MAX_LIMIT = 1000;
 const environment = { organization_id: uuid(), environment_id: uuid() };
 const PATH = '/organizations/{organization_id}/environments/{environment_id}/quotes';
 const ERRORS = { 400: 'ErrorResponse_QuotingBadRequestError' } as const;
+const route = routesWith({ tag: 'Quotes', params: Type.Object(environment), errors: ERRORS });
 const NETWORKS = ['mainnet', 'testnet', 'testnet3', 'signet', 'mutinynet', 'none'];
 
 const Currency = Type.String({ pattern: '^(btc|usd|asset:[a-fA-F0-9]{66})$' });
@@ -139,15 +143,12 @@ function createQuoteLane(deps: QuoteRouteDeps) {
 export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
   const lane = createQuoteLane(deps);
   return [
-    defineRoute({
+    route({
       method: 'POST',
       path: PATH,
       operation_id: 'request_a_quote',
-      tag: 'Quotes',
       summary: 'Lock a rate between bitcoin and dollars for one payment',
       permissions: ['RECEIVE', 'WRITE'],
-      params: Type.Object(environment),
-      query: Type.Object({}),
       body: NewQuoteRequest,
       success: { status: 202 },
       errors: { ...ERRORS, 409: 'ErrorResponse_QuotingConflictError' },
@@ -160,14 +161,12 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
         await lane.submit({ caller, body: body as QuoteBody });
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: PATH,
       operation_id: 'get_quotes_as_user',
-      tag: 'Quotes',
       summary: 'List quotes, newest first',
       permissions: ['READ', 'WRITE'],
-      params: Type.Object(environment),
       query: Type.Object({
         wallet_id: Type.Optional(uuid()),
         network: Type.Optional(Type.String({ enum: NETWORKS })),
@@ -175,25 +174,22 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
         offset: Type.Optional(uint32()),
       }),
       success: { status: 200, schema: { $ref: '#/components/schemas/Quotes' } },
-      errors: ERRORS,
       handler: async ({ caller, query }) => {
         const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
         const offset = query.offset ?? 0;
-        const network = query.network === 'testnet3' ? 'testnet' : (query.network ?? null);
+        const network = query.network === undefined ? null : networkOf(query.network);
         const wallet_id = query.wallet_id?.toLowerCase() ?? null;
         const { items, total } = await listQuotes(deps.db, caller, { wallet_id, network, limit, offset });
         return { items: items.map(quoteView), offset, limit, total };
       },
     }),
-    defineRoute({
+    route({
       method: 'GET',
       path: `${PATH}/{quote_id}`,
       operation_id: 'get_a_quote_as_user',
-      tag: 'Quotes',
       summary: 'Read one quote',
       permissions: ['READ', 'WRITE', 'RECEIVE'],
       params: Type.Object({ ...environment, quote_id: uuid() }),
-      query: Type.Object({}),
       success: { status: 200, schema: { $ref: '#/components/schemas/QuotingRead' } },
       errors: { ...ERRORS, 404: 'ErrorResponse_QuotingNotFoundError' },
       handler: async ({ caller, params: { quote_id } }) => {
@@ -217,33 +213,27 @@ const RateShown = {
 function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
   async function shown(caller: Caller): Promise<object> {
     const held = await heldRate(db, caller);
-    const { coefficient, scale } = rates.sandbox(caller.environment_id, held).rate;
-    return { rate: `${coefficient}e${scale}`, held: held !== null };
+    return { rate: formatRate(rates.sandbox(caller.environment_id, held).rate), held: held !== null };
   }
   const common = {
     path: RATE_PATH,
     tag: 'Sandbox',
     permissions: ['WRITE'],
-    params: Type.Object(environment),
-    query: Type.Object({}),
     success: { status: 200, schema: RateShown },
     errors: { 404: 'Envelope' },
   } as const;
-  const refuseProduction = (caller: Caller): void => {
-    if (caller.environment_kind !== 'staging') throw new ApiError('not_found', 'no such route');
-  };
   return [
-    defineRoute({
+    route({
       ...common,
       method: 'GET',
       operation_id: 'sandbox_get_rate',
       summary: "Read the rate of this environment's sandbox",
       handler: ({ caller }) => {
-        refuseProduction(caller);
+        requireStaging(caller);
         return shown(caller);
       },
     }),
-    defineRoute({
+    route({
       ...common,
       method: 'PUT',
       operation_id: 'sandbox_set_rate',
@@ -252,7 +242,7 @@ function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
         rate: Type.Optional(Type.String({ description: '<coefficient>e<scale>, cents per bitcoin' })),
       }),
       handler: async ({ caller, body }) => {
-        refuseProduction(caller);
+        requireStaging(caller);
         const rate = body.rate === undefined ? null : parseSandboxRate(body.rate);
         if (body.rate !== undefined && !rate) {
           const wanted =

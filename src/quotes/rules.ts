@@ -1,6 +1,7 @@
 import { timeText } from '../core/clock.ts';
 import { ApiError } from '../core/errors.ts';
 import { MAX_BTC_MSATS, MAX_CENTS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
 import { centsDown, centsUp, formatRate, msatsUp, withSpread, type Rate } from '../core/rate.ts';
 import type { Market } from './rates.ts';
@@ -83,9 +84,7 @@ function checkWorth(body: QuoteBody, rate: Rate): void {
   if (amount < centsUp(rate, unit) || msatsUp(rate, amount) > MAX_BTC_MSATS) throw invalid(['amount']);
 }
 
-export interface QuoteContext {
-  organization_id: string;
-  environment_id: string;
+export interface QuoteContext extends EnvironmentRef {
   /** RFC 3339; never the same twice, so that the list keeps the order of arrival. */
   at: string;
   lifetime_seconds: number;

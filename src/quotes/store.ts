@@ -1,10 +1,10 @@
+import { timeText, type Clock } from '../core/clock.ts';
 import { rowsParameter, type Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import type { QuoteLine } from './rules.ts';
 
 /** One row of `quotes`; amount in base units of `from_currency`, times RFC 3339. */
-export interface QuoteRow {
-  organization_id: string;
-  environment_id: string;
+export interface QuoteRow extends EnvironmentRef {
   id: string;
   line_of_credit_id: string;
   network: string;
@@ -13,6 +13,7 @@ export interface QuoteRow {
   amount: bigint;
   target_precision: string | null;
   requested_at: string;
+  /** Null when it failed. */
   rate: string | null;
   quoted_at: string | null;
   created_at: string | null;
@@ -25,9 +26,7 @@ export interface QuoteRow {
 
 export type NewQuote = Omit<QuoteRow, 'consumed_at' | 'wallet_id'>;
 
-export interface LineRef {
-  organization_id: string;
-  environment_id: string;
+export interface LineRef extends EnvironmentRef {
   line_of_credit_id: string;
 }
 
@@ -70,13 +69,8 @@ export async function insertQuotes(sql: Sql, quotes: readonly NewQuote[]): Promi
 const COLUMNS = `organization_id, environment_id, id, line_of_credit_id, network, from_currency, to_currency, amount,
   target_precision, requested_at, rate, quoted_at, created_at, expires_at, failed_at, error, consumed_at, wallet_id`;
 
-interface Scope {
-  organization_id: string;
-  environment_id: string;
-}
-
 /** One quote of an environment, or null. */
-export async function readQuote(sql: Sql, scope: Scope, id: string): Promise<QuoteRow | null> {
+export async function readQuote(sql: Sql, scope: EnvironmentRef, id: string): Promise<QuoteRow | null> {
   const [quote] = await sql.query<QuoteRow>(
     `SELECT ${COLUMNS} FROM quotes WHERE organization_id = $1 AND environment_id = $2 AND id = $3`,
     [scope.organization_id, scope.environment_id, id],
@@ -95,7 +89,7 @@ export interface QuotePage {
 /** A page of an environment's quotes, newest first, with how many there are. */
 export async function listQuotes(
   sql: Sql,
-  scope: Scope,
+  scope: EnvironmentRef,
   page: QuotePage,
 ): Promise<{ items: QuoteRow[]; total: bigint }> {
   const values: unknown[] = [scope.organization_id, scope.environment_id];
@@ -119,17 +113,26 @@ export async function listQuotes(
   return { items, total: count?.total ?? 0n };
 }
 
-/** Removes a step of the quotes that nobody used and that were asked for before a time. Answers how many. */
-export async function sweepQuotes(sql: Sql, before: string, most: number): Promise<number> {
-  const gone = await sql.query(
-    `DELETE FROM quotes q USING (
-       SELECT organization_id, environment_id, id FROM quotes
-       WHERE consumed_at IS NULL AND requested_at < $1 ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED
-     ) old
-     WHERE q.organization_id = old.organization_id AND q.environment_id = old.environment_id AND q.id = old.id
-     RETURNING q.id`,
-    [before, most],
-    'sweep quotes',
-  );
-  return gone.length;
+/** A quote that nobody used is of interest for a while: who asks why a payment was refused still finds it. */
+const UNUSED_MS = 30 * 24 * 3_600_000;
+const SWEEP_STEP = 1000;
+// What is left is taken by the next sweep, a minute later.
+const MAX_SWEEP_STEPS = 50;
+
+/** Removes quotes that nobody used, step by step. */
+export async function sweepQuotes(sql: Sql, clock: Clock): Promise<void> {
+  const before = timeText(clock.now() - UNUSED_MS);
+  for (let step = 0; step < MAX_SWEEP_STEPS; step += 1) {
+    const gone = await sql.query(
+      `DELETE FROM quotes q USING (
+         SELECT organization_id, environment_id, id FROM quotes
+         WHERE consumed_at IS NULL AND requested_at < $1 ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED
+       ) old
+       WHERE q.organization_id = old.organization_id AND q.environment_id = old.environment_id AND q.id = old.id
+       RETURNING q.id`,
+      [before, SWEEP_STEP],
+      'sweep quotes',
+    );
+    if (gone.length < SWEEP_STEP) return;
+  }
 }

@@ -1,6 +1,9 @@
-import { Type, type TSchema } from 'typebox';
+import { Type, type Static, type TSchema } from 'typebox';
+const route = routesWith({ tag: 'Sandbox' });
+import { within } from '../core/clock.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { requireStaging } from '../core/features.ts';
+import { routesWith, type Route } from '../core/http.ts';
 import { MAX_BTC_MSATS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { CHAINS, checkAddress } from '../lightning/address.ts';
@@ -40,9 +43,14 @@ const InvoiceBody = Type.Object({
   description: Type.Optional(Type.String({ maxLength: 639 })),
   expiry: Type.Optional(uint32({ minimum: 1, maximum: 31_536_000, description: 'seconds, default 3600' })),
   behavior: Type.Optional(
-    Type.Union(['settle', 'fail', 'stuck', 'unknown'].map((name) => Type.Literal(name))),
+    Type.Union([
+      Type.Literal('settle'),
+      Type.Literal('fail'),
+      Type.Literal('stuck'),
+      Type.Literal('unknown'),
+    ]),
   ),
-  failure_code: Type.Optional(Type.String({ enum: FAILURES })),
+  failure_code: Type.Optional(Type.Unsafe<SendFailure>({ type: 'string', enum: FAILURES })),
   fee_msats: Type.Optional(wireInteger('u-int64', { minimum: 0 })),
   delay_ms: Type.Optional(uint32({ maximum: 3_600_000 })),
 });
@@ -73,129 +81,110 @@ function checkAmount(given: WireInteger | undefined): bigint | null {
 
 const missing = (detail: string): ApiError => new ApiError('not_found', detail);
 
-/** The routes that drive the sandbox network; a production environment has none of them. */
-export function sandboxRoutes({ sandbox }: { sandbox: SandboxNode }): Route[] {
-  const { outside } = sandbox;
-  const route = (
-    what: string,
-    summary: string,
-    body: TSchema,
-    schema: object,
-    run: (body: never) => Promise<unknown>,
-  ): Route =>
-    defineRoute({
-      method: 'POST',
-      path: `/organizations/{organization_id}/environments/{environment_id}/sandbox/${what}`,
-      operation_id: `sandbox_${what}`,
-      tag: 'Sandbox',
-      summary,
-      permissions: ['WRITE'],
-      params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
-      query: Type.Object({}),
-      body,
-      body_optional: true,
-      success: { status: 200, schema },
-      errors: { 404: 'Envelope' },
-      handler: async ({ caller, body: given }) => {
-        refuseProduction(caller);
-        return run(given as never);
-      },
-    });
+/** A route that drives the sandbox network; a production environment has none of them. */
+const sandboxRoute = <B extends TSchema>(
+  what: string,
+  summary: string,
+  body: B,
+  schema: object,
+  run: (body: Static<B>) => Promise<unknown>,
+): Route =>
+  route({
+    method: 'POST',
+    path: `/organizations/{organization_id}/environments/{environment_id}/sandbox/${what}`,
+    operation_id: `sandbox_${what}`,
+    summary,
+    permissions: ['WRITE'],
+    params: Type.Object({ organization_id: uuid(), environment_id: uuid() }),
+    body,
+    body_optional: true,
+    success: { status: 200, schema },
+    errors: { 404: 'Envelope' },
+    handler: async ({ caller, body: given }) => {
+      requireStaging(caller);
+      return run(given);
+    },
+  });
 
-  return [
-    route(
-      'invoices',
-      'Make an invoice of a helpful outside node',
-      InvoiceBody,
-      answer({ payment_request: text, payment_hash: text }),
-      async (body: InvoiceFields) =>
-        outside.makeInvoice({
-          amount_msats: checkAmount(body.amount_msats),
-          description: body.description ?? '',
-          expiry_seconds: body.expiry ?? DEFAULT_EXPIRY_SECONDS,
-          behavior: body.behavior ?? 'settle',
-          failure_code: body.failure_code ?? 'no_route',
-          fee_msats: BigInt(body.fee_msats ?? 0),
-          delay_ms: body.delay_ms ?? 0,
-        }),
-    ),
-    route(
-      'payments',
-      'Pay an invoice, address or URI of this server from outside',
-      PaymentBody,
-      answer({ status: text, payment_hash: text, preimage: text, reason: text, tx_id: text, vout: integer }, [
-        'status',
-      ]),
-      (body: PayFields) => payFromOutside(sandbox, body),
-    ),
-    route('addresses', 'A fresh address outside', Type.Object({}), answer({ address: text }), () =>
-      Promise.resolve({ address: outside.address() }),
-    ),
-    route(
-      'blocks',
-      'Mine blocks',
-      BlocksBody,
-      answer({ height: integer }),
-      async (body: { count?: number }) => ({
-        height: await outside.mine(body.count ?? 1),
+/** The routes that drive the sandbox network. */
+export const sandboxRoutes = ({ sandbox }: { sandbox: SandboxNode }): Route[] => [
+  ...lightningRoutes(sandbox),
+  ...chainRoutes(sandbox),
+];
+
+const lightningRoutes = (sandbox: SandboxNode): Route[] => [
+  sandboxRoute(
+    'invoices',
+    'Make an invoice of a helpful outside node',
+    InvoiceBody,
+    answer({ payment_request: text, payment_hash: text }),
+    async (body) =>
+      sandbox.outside.makeInvoice({
+        amount_msats: checkAmount(body.amount_msats),
+        description: body.description ?? '',
+        expiry_seconds: body.expiry ?? DEFAULT_EXPIRY_SECONDS,
+        behavior: body.behavior ?? 'settle',
+        failure_code: body.failure_code ?? 'no_route',
+        fee_msats: BigInt(body.fee_msats ?? 0),
+        delay_ms: body.delay_ms ?? 0,
       }),
-    ),
-    route(
-      'reorg',
-      'Replace the last blocks by a longer branch without their transactions',
-      ReorgBody,
-      answer({ height: integer, orphaned: { type: 'array', items: text } }),
-      (body: { depth: number }) => outside.reorg(body.depth),
-    ),
-    route(
-      'replace',
-      'Replace an outside transaction in the mempool (RBF)',
-      ReplaceBody,
-      answer({ tx_id: text }),
-      async (body: { tx_id: string; to_us?: boolean }) => {
-        const tx_id = await outside.replace(body.tx_id, body.to_us ?? false);
-        if (tx_id === null) throw missing(`no outside transaction ${body.tx_id} in the mempool`);
-        return { tx_id };
-      },
-    ),
-    route(
-      'release',
-      'End a payment that is stuck or unknown',
-      ReleaseBody,
-      answer({ payment_hash: text, outcome: text }),
-      async (body: { payment_hash: string; outcome: 'settle' | 'fail' }) => {
-        if (!(await outside.release(body.payment_hash, body.outcome))) {
-          throw missing(`no payment ${body.payment_hash} in flight`);
-        }
-        return body;
-      },
-    ),
-  ];
-}
+  ),
+  sandboxRoute(
+    'payments',
+    'Pay an invoice, address or URI of this server from outside',
+    PaymentBody,
+    answer({ status: text, payment_hash: text, preimage: text, reason: text, tx_id: text, vout: integer }, [
+      'status',
+    ]),
+    (body) => payFromOutside(sandbox, body),
+  ),
+  sandboxRoute(
+    'release',
+    'End a payment that is stuck or unknown',
+    ReleaseBody,
+    answer({ payment_hash: text, outcome: text }),
+    async (body) => {
+      if (!(await sandbox.outside.release(body.payment_hash, body.outcome))) {
+        throw missing(`no payment ${body.payment_hash} in flight`);
+      }
+      return body;
+    },
+  ),
+];
 
-function refuseProduction(caller: Caller): void {
-  if (caller.environment_kind !== 'staging') throw missing('no such route');
-}
+const chainRoutes = ({ outside }: SandboxNode): Route[] => [
+  sandboxRoute('addresses', 'A fresh address outside', Type.Object({}), answer({ address: text }), () =>
+    Promise.resolve({ address: outside.address() }),
+  ),
+  sandboxRoute('blocks', 'Mine blocks', BlocksBody, answer({ height: integer }), async ({ count = 1 }) => ({
+    height: await outside.mine(count),
+  })),
+  sandboxRoute(
+    'reorg',
+    'Replace the last blocks by a longer branch without their transactions',
+    ReorgBody,
+    answer({ height: integer, orphaned: { type: 'array', items: text } }),
+    ({ depth }) => outside.reorg(depth),
+  ),
+  sandboxRoute(
+    'replace',
+    'Replace an outside transaction in the mempool (RBF)',
+    ReplaceBody,
+    answer({ tx_id: text }),
+    async (body) => {
+      const tx_id = await outside.replace(body.tx_id, body.to_us ?? false);
+      if (tx_id === null) throw missing(`no outside transaction ${body.tx_id} in the mempool`);
+      return { tx_id };
+    },
+  ),
+];
 
-interface InvoiceFields {
-  amount_msats?: WireInteger;
-  description?: string;
-  expiry?: number;
-  behavior?: 'settle' | 'fail' | 'stuck' | 'unknown';
-  failure_code?: SendFailure;
-  fee_msats?: WireInteger;
-  delay_ms?: number;
-}
-
-interface PayFields {
-  payment_request?: string;
-  address?: string;
-  uri?: string;
-  amount_msats?: WireInteger;
-}
+type PayFields = Static<typeof PaymentBody>;
 
 /** Reads what to pay: the URI's invoice if it has one, else its address. */
-function readTarget(body: PayFields): { payment_request?: string; address?: string; amount: bigint | null } {
+function readTarget(
+  body: PayFields,
+): Pick<PayFields, 'payment_request' | 'address'> & { amount: bigint | null } {
   const amount = checkAmount(body.amount_msats);
   if (body.uri === undefined) return { ...body, amount };
   try {
@@ -212,7 +201,10 @@ function readTarget(body: PayFields): { payment_request?: string; address?: stri
 
 async function payFromOutside(sandbox: SandboxNode, body: PayFields): Promise<object> {
   const { payment_request, address, amount } = readTarget(body);
-  if (payment_request !== undefined) return withinBound(payInvoice(sandbox, payment_request, amount));
+  if (payment_request !== undefined) {
+    const paid = payInvoice(sandbox, payment_request, amount);
+    return within<object>(paid, WAIT_MS, () => ({ status: 'failed', reason: 'timeout' }));
+  }
   if (address === undefined) {
     throw new ApiError('invalid_data', 'one of payment_request, address and uri is required');
   }
@@ -247,12 +239,4 @@ async function payInvoice(
     });
   }
   return sandbox.outside.payInvoice(invoice.payment_hash, amount);
-}
-
-async function withinBound(paid: Promise<object>): Promise<object> {
-  let timer: NodeJS.Timeout | undefined;
-  const bound = new Promise<object>((resolve) => {
-    timer = setTimeout(() => resolve({ status: 'failed', reason: 'timeout' }), WAIT_MS);
-  });
-  return Promise.race([paid, bound]).finally(() => clearTimeout(timer));
 }

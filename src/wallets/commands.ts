@@ -1,6 +1,7 @@
 import { sqlState, type Database, type Sql } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import type { Caller } from '../core/http.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { lockWallets } from '../ledger/ledger.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import {
@@ -76,7 +77,7 @@ async function broughtLine(
 /** Deletes a wallet that is empty. Repeating it is harmless: what was asked for is so already. */
 export async function removeWallet(
   { db, time }: WalletDeps,
-  wallet: { organization_id: string; environment_id: string; id: string },
+  wallet: EnvironmentRef & { id: string },
 ): Promise<void> {
   const known = await findWallet(db, wallet);
   if (!known) throw walletNotFound(wallet.id);

@@ -1,4 +1,5 @@
 import type { Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 
 /** One event of a wallet's ledger, with what the payment behind it says of its route. */
 export interface LedgerRow {
@@ -16,9 +17,7 @@ export interface LedgerRow {
   receipt_type: string | null;
 }
 
-export interface LedgerQuery {
-  organization_id: string;
-  environment_id: string;
+export interface LedgerQuery extends EnvironmentRef {
   wallet_id: string;
   payment_id?: string | undefined;
   /** RFC 3339, both inclusive. */

@@ -4,16 +4,16 @@ import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireFeature } from '../core/features.ts';
-import { defineRoute, type Route } from '../core/http.ts';
+import { routesWith, type Route } from '../core/http.ts';
 import { networkOf } from '../core/networks.ts';
 import { dateTime, uint32, uuid, wireInteger } from '../core/schema.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { createWallet, removeWallet, walletNotFound, type WalletDeps } from './commands.ts';
 import { readLedger } from './ledger.ts';
-import { listWallets, readWallets, renameWallet, type WalletRef, type WalletRow } from './store.ts';
+import { listWallets, readWallets, renameWallet, type WalletRow } from './store.ts';
 import { ledgerEventView, walletView } from './view.ts';
 
-const TAG = 'Wallets';
 const LIST = '/organizations/{organization_id}/wallets';
 const ONE = `${LIST}/{wallet_id}`;
 const ERRORS = { 400: 'ErrorResponse_WalletBadRequestError' } as const;
@@ -21,7 +21,7 @@ const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WalletNotFoundError' } as
 const READ = ['READ', 'WRITE'] as const;
 
 const PARAMS = Type.Object({ organization_id: uuid(), wallet_id: uuid() });
-const NO_QUERY = Type.Object({});
+const route = routesWith({ tag: 'Wallets', params: PARAMS, errors: ERRORS_OF_ONE });
 
 /** The six operations on wallets of the contract. */
 export function walletRoutes(given: {
@@ -41,11 +41,10 @@ export function walletRoutes(given: {
 }
 
 const listRoute = ({ db }: WalletDeps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: LIST,
     operation_id: 'get_all_organizations_wallets_as_user',
-    tag: TAG,
     summary: "List the environment's wallets",
     permissions: READ,
     params: Type.Object({ organization_id: uuid() }),
@@ -69,15 +68,13 @@ const listRoute = ({ db }: WalletDeps): Route =>
   });
 
 const createRoute = (deps: WalletDeps): Route =>
-  defineRoute({
+  route({
     method: 'POST',
     path: LIST,
     operation_id: 'create_wallet',
-    tag: TAG,
     summary: 'Create a wallet on a line of credit',
     permissions: ['WRITE'],
     params: Type.Object({ organization_id: uuid() }),
-    query: NO_QUERY,
     body: Type.Object({
       id: uuid(),
       environment_id: uuid(),
@@ -125,19 +122,14 @@ function getRoute({ db }: WalletDeps): Route {
       return refs.map((ref) => ({ ok: true, value: rows.get(keyOf(ref)) }));
     },
   });
-  return defineRoute({
+  return route({
     method: 'GET',
     path: ONE,
     operation_id: 'get_wallet',
-    tag: TAG,
     summary: 'Read one wallet with its balance and holds',
     permissions: READ,
-    params: PARAMS,
-    query: NO_QUERY,
     success: { status: 200, schema: { $ref: '#/components/schemas/Wallet' } },
-    errors: ERRORS_OF_ONE,
-    handler: async ({ caller, params }) => {
-      const id = params.wallet_id.toLowerCase();
+    handler: async ({ caller, params: { wallet_id: id } }) => {
       const wallet = await lane.submit({ organization_id: caller.organization_id, id });
       if (wallet?.environment_id !== caller.environment_id) throw walletNotFound(id);
       return walletView(wallet);
@@ -146,23 +138,18 @@ function getRoute({ db }: WalletDeps): Route {
 }
 
 const renameRoute = ({ db, time }: WalletDeps): Route =>
-  defineRoute({
+  route({
     method: 'PATCH',
     path: ONE,
     operation_id: 'update_wallet',
-    tag: TAG,
     summary: 'Rename a wallet',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     // The contract bounds a new wallet's name only.
     body: Type.Object({ name: Type.String() }),
     success: { status: 202 },
-    errors: ERRORS_OF_ONE,
-    handler: async ({ caller, params, body }) => {
+    handler: async ({ caller, params: { wallet_id: id }, body }) => {
       requireFeature(caller.features, 'payments');
       const { organization_id, environment_id } = caller;
-      const id = params.wallet_id.toLowerCase();
       // A deleted wallet can be read but takes no more changes.
       const renamed = await renameWallet(db, {
         organization_id,
@@ -176,21 +163,17 @@ const renameRoute = ({ db, time }: WalletDeps): Route =>
   });
 
 const deleteRoute = (deps: WalletDeps): Route =>
-  defineRoute({
+  route({
     method: 'DELETE',
     path: ONE,
     operation_id: 'delete_wallet',
-    tag: TAG,
     summary: 'Delete an empty wallet',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     success: { status: 202 },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params }) => {
       requireFeature(caller.features, 'payments');
       const { organization_id, environment_id } = caller;
-      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id.toLowerCase() });
+      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id });
     },
   });
 
@@ -198,14 +181,12 @@ const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1000;
 
 const ledgerRoute = ({ db }: WalletDeps): Route =>
-  defineRoute({
+  route({
     method: 'GET',
     path: `${ONE}/ledger`,
     operation_id: 'get_wallet_ledger_as_user',
-    tag: TAG,
     summary: "Read a wallet's ledger, by offset",
     permissions: READ,
-    params: PARAMS,
     query: Type.Object({
       offset: Type.Optional(uint32()),
       limit: Type.Optional(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
@@ -221,10 +202,8 @@ const ledgerRoute = ({ db }: WalletDeps): Route =>
       sort_order: Type.Optional(Type.String({ enum: ['ASC', 'DESC'], description: 'Default DESC' })),
     }),
     success: { status: 200, schema: { $ref: '#/components/schemas/Ledger' } },
-    errors: ERRORS_OF_ONE,
-    handler: async ({ caller, params, query }) => {
+    handler: async ({ caller, params: { wallet_id }, query }) => {
       const { organization_id, environment_id } = caller;
-      const wallet_id = params.wallet_id.toLowerCase();
       const offset = query.offset ?? 0;
       const limit = Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE);
       const { payment_id, start_date, end_date } = query;

@@ -1,11 +1,10 @@
 import { ApiError } from '../core/errors.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { MAX_LIMIT, maxOf } from '../core/money.ts';
 import type { LightningNode } from '../lightning/node.ts';
 
 /** A validated request for a wallet. The limit is in base units of its line's currency. */
-export interface NewWallet {
-  organization_id: string;
-  environment_id: string;
+export interface NewWallet extends EnvironmentRef {
   id: string;
   line_of_credit_id: string;
   name: string;
@@ -111,8 +110,10 @@ export function checkEmpty(wallet_id: string, remains: Remains): void {
       ? 'its total is not 0'
       : remains.held !== 0n
         ? 'it has funds on hold'
-        : 'it has an open receive';
-  if (remains.total === 0n && remains.held === 0n && !remains.open_receive) return;
+        : remains.open_receive
+          ? 'it has an open receive'
+          : null;
+  if (reason === null) return;
   throw new ApiError('wallet_not_empty', `the wallet cannot be deleted: ${reason}`, {
     context: { wallet_id },
   });

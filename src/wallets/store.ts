@@ -1,12 +1,12 @@
 import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { openWalletAccount } from '../ledger/accounts.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { LockedLine, NewWallet } from './rules.ts';
 
 /** A wallet with its balance and holds as of one instant. Amounts in base units of `currency`. */
-export interface WalletRow {
-  organization_id: string;
+export interface WalletRow extends EnvironmentRef {
   id: string;
-  environment_id: string;
   line_of_credit_id: string;
   network: string;
   currency: string;
@@ -21,11 +21,6 @@ export interface WalletRow {
   balance_at: string;
   /** Amounts and times as PostgreSQL's text: JSON numbers would be rounded. */
   holds: { id: string; amount: string; effective_time: string }[] | null;
-}
-
-export interface WalletRef {
-  organization_id: string;
-  id: string;
 }
 
 const READ = `
@@ -50,10 +45,7 @@ export const readWallets = (sql: Sql, refs: readonly WalletRef[]): Promise<Walle
   );
 
 /** All wallets of an environment, newest first; `inactive` adds the deleted ones. */
-export const listWallets = (
-  sql: Sql,
-  scope: { organization_id: string; environment_id: string; inactive: boolean },
-): Promise<WalletRow[]> =>
+export const listWallets = (sql: Sql, scope: EnvironmentRef & { inactive: boolean }): Promise<WalletRow[]> =>
   sql.query<WalletRow>(
     `${READ} WHERE w.organization_id = $1 AND w.environment_id = $2 AND ($3 OR w.deleted_at IS NULL)
      ORDER BY w.created_at DESC, w.id DESC`,
@@ -67,7 +59,7 @@ const LINE =
 /** Locks a line of an environment; undefined when it has none with this id. */
 export async function lockLine(
   sql: Sql,
-  ref: { organization_id: string; environment_id: string; id: string },
+  ref: EnvironmentRef & { id: string },
 ): Promise<LockedLine | undefined> {
   const [line] = await sql.query<LockedLine>(
     `SELECT ${LINE} FROM lines_of_credit
@@ -111,7 +103,12 @@ export async function isIdUsed(sql: Sql, ref: WalletRef): Promise<boolean> {
 }
 
 /** Writes a wallet, its account and its share of the line's limit. The line's row is locked. */
-export async function insertWallet(sql: Sql, wallet: NewWallet, line: LockedLine, at: string): Promise<void> {
+export async function insertWallet(
+  sql: Sql,
+  wallet: Omit<NewWallet, 'network' | 'line_of_credit_id'>,
+  line: Omit<LockedLine, 'environment_id' | 'limit' | 'allocated_limit' | 'disabled_at'>,
+  at: string,
+): Promise<void> {
   const { organization_id, environment_id, id, name, metadata, limit } = wallet;
   const { node_id, network, currency } = line;
   const common = { organization_id, id, environment_id, line_of_credit_id: line.id, node_id, network };
@@ -132,7 +129,7 @@ const allocate = (sql: Sql, organization_id: string, line_id: string, amount: bi
 /** Renames a live wallet of an environment; false when there is none with this id. */
 export async function renameWallet(
   sql: Sql,
-  wallet: WalletRef & { environment_id: string; name: string; at: string },
+  wallet: EnvironmentRef & { id: string; name: string; at: string },
 ): Promise<boolean> {
   const rows = await sql.query(
     `UPDATE wallets SET name = $4, updated_at = $5
@@ -146,7 +143,7 @@ export async function renameWallet(
 /** What never changes of a wallet, and whether it is deleted; undefined when the environment has none. */
 export async function findWallet(
   sql: Sql,
-  wallet: WalletRef & { environment_id: string },
+  wallet: EnvironmentRef & { id: string },
 ): Promise<{ line_of_credit_id: string; deleted_at: string | null } | undefined> {
   const [row] = await sql.query<{ line_of_credit_id: string; deleted_at: string | null }>(
     `SELECT line_of_credit_id, deleted_at FROM wallets

@@ -1,10 +1,8 @@
 import { timeText } from '../core/clock.ts';
 import type { Vault } from '../core/vault.ts';
-import type { Delivery } from './deliveries.ts';
-import type { Fresh } from './fanout.ts';
 import { Line, MAX_HELD, type Receiver } from './line.ts';
-import { readActive, readDue, type ActiveWebhook } from './queue.ts';
-import { createSender, type SenderDeps } from './sender.ts';
+import { readActive, readDue, type ActiveWebhook, type DueDelivery } from './queue.ts';
+import { Sender, type SenderDeps } from './sender.ts';
 import { refOfKey, secretOwner, webhookKey, type WebhookRef } from './store.ts';
 
 export interface CourierDeps extends SenderDeps {
@@ -14,32 +12,28 @@ export interface CourierDeps extends SenderDeps {
   written(): number;
 }
 
-/** Sends what is due, each registration by itself. */
-export interface Courier {
-  /** Deliveries that this process has just made. */
-  offer(fresh: readonly Fresh[]): void;
-  /** Something was changed, here or elsewhere: look at all registrations. */
-  look(): void;
-  /** Others made deliveries: what is in memory is not all that is due. */
-  missed(): void;
-  start(): void;
-  /** Ends after the attempts under way, or a moment. */
-  stop(): Promise<void>;
-}
-
 const TICK_MS = 200;
 /** Share of the time in which this process works, and events in a tick, from which on payments need all of it. */
 const FULL = 0.85;
 const MANY = 40;
 const FULL_LOOK_MS = 5000;
 const STOP_WAIT_MS = 5000;
+/** After a look another one waits: what is asked for meanwhile is gathered. Longer after a look at many registrations. */
+const GATHER_MS = 5;
+const LINES_PER_GATHER_MS = 20;
+/** Registrations that are filled with one statement. */
+const FILLED_AT_ONCE = 100;
+/** Deliveries that wait in memory in all: many registrations with much to send each hold less of it. */
+const MAX_WAITING = 100_000;
+const LEAST_HELD = 50;
 
-const refOfDelivery = (delivery: Delivery): WebhookRef => ({
+const refOfDelivery = (delivery: DueDelivery): WebhookRef => ({
   organization_id: delivery.organization_id,
   environment_id: delivery.environment_id,
   id: delivery.webhook_id,
 });
-const keyOf = (delivery: Delivery): string => webhookKey(refOfDelivery(delivery));
+const keyOf = (delivery: DueDelivery): string => webhookKey(refOfDelivery(delivery));
+
 /** How a registration is reached, with its secrets open. */
 function receiverOf(deps: CourierDeps, webhook: ActiveWebhook): Receiver {
   const owner = secretOwner(webhook);
@@ -83,70 +77,163 @@ function createGiveWay(written: () => number, giveWay: (to_payments: boolean) =>
   };
 }
 
-export function createCourier(deps: CourierDeps): Courier {
-  const { db, clock, log, membership } = deps;
-  const lines = new Map<string, Line>();
+/** Sends what is due, each registration by itself. */
+export class Courier {
+  readonly #deps: CourierDeps;
+  readonly #sender: Sender;
+  readonly #giveWay: () => void;
+  readonly #lines = new Map<string, Line>();
   /** Registrations whose secrets do not open. */
-  const sealed = new Set<string>();
-  /** Registrations to look at in the next pass; all of them when `all`. */
-  let wanted = new Set<string>();
-  let all = true;
-  let ready = false;
-  let passing: { all: boolean; keys: ReadonlySet<string> } | null = null;
-  let running: Promise<void> | null = null;
-  let stopped = true;
-  let timer: NodeJS.Timeout | null = null;
-  let full_at = 0;
+  readonly #sealed = new Set<string>();
+  /** Registrations to look at in the next pass; all of them when `#all`. */
+  #wanted = new Set<string>();
+  #all = true;
+  #ready = false;
+  #passing: { all: boolean; keys: ReadonlySet<string> } | null = null;
+  #running: Promise<void> | null = null;
+  #stopped = true;
+  #timer: NodeJS.Timeout | null = null;
+  #full_at = 0;
 
-  const sender = createSender(deps, (line) => wanted.add(line.key));
+  constructor(deps: CourierDeps) {
+    this.#deps = deps;
+    const sender = new Sender(deps, (line) => this.#wanted.add(line.key));
+    this.#sender = sender;
+    this.#giveWay = createGiveWay(deps.written, (to_payments) => sender.giveWay(to_payments));
+  }
 
-  const giveWay = createGiveWay(deps.written, sender.giveWay);
+  /** Deliveries that this process has just made. */
+  offer(fresh: readonly DueDelivery[]): void {
+    const offered = new Set<Line>();
+    for (const delivery of fresh) {
+      if (!this.#deps.membership.owns(delivery.shard)) continue;
+      const key = keyOf(delivery);
+      const line = this.#lines.get(key);
+      if (line) offered.add(line);
+      if (line && this.#isCurrent(line) && line.add(delivery)) continue;
+      line?.doubt();
+      // A line with enough to send is filled when it has little left.
+      if (!line || line.wants_more) this.#wanted.add(key);
+    }
+    for (const line of offered) this.#sender.pump(line);
+    this.#run();
+  }
 
-  async function pass(): Promise<void> {
-    const mine = { all, keys: wanted };
-    all = false;
-    wanted = new Set();
-    passing = mine;
-    try {
-      const refs = mine.all ? null : [...mine.keys].map(refOfKey);
-      const active = await readActive(db, refs);
-      const keys = new Set(active.map(webhookKey));
-      for (const webhook of active) {
-        const key = webhookKey(webhook);
-        const line = lines.get(key);
-        const receiver = openReceiver(deps, webhook, sealed);
-        if (!receiver) keys.delete(key);
-        else if (line) line.receiver = receiver;
-        else lines.set(key, new Line(key, receiver));
-      }
-      for (const [key, line] of lines) {
-        if ((mine.all || mine.keys.has(key)) && !keys.has(key)) {
-          line.drop();
-          line.due_ms = Number.POSITIVE_INFINITY;
-          if (line.idle) lines.delete(key);
+  /** Registrations, shards or deliveries changed, here or elsewhere: what is in memory is not all that is due. */
+  look(): void {
+    for (const line of this.#lines.values()) line.doubt();
+    this.#all = true;
+    this.#run();
+  }
+
+  start(): void {
+    this.#stopped = false;
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#run();
+  }
+
+  /** Ends after the attempts under way, or a moment. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#timer) clearInterval(this.#timer);
+    await this.#running;
+    const give_up_at = performance.now() + STOP_WAIT_MS;
+    for (const line of this.#lines.values()) line.drop();
+    while ([...this.#lines.values()].some((line) => !line.idle) && performance.now() < give_up_at) {
+      await new Promise((done) => setTimeout(done, 20));
+    }
+    await this.#sender.stop();
+  }
+
+  /** All that is due is in memory, and no answer of the database is under way that is older. */
+  #isCurrent(line: Line): boolean {
+    const passing = this.#passing;
+    return this.#ready && line.complete && !(passing && (passing.all || passing.keys.has(line.key)));
+  }
+
+  #tick(): void {
+    this.#giveWay();
+    const now_ms = this.#deps.clock.now();
+    for (const line of this.#lines.values()) {
+      if (line.due_ms <= now_ms || line.wants_more) this.#wanted.add(line.key);
+    }
+    if (performance.now() > this.#full_at) {
+      this.#full_at = performance.now() + FULL_LOOK_MS;
+      this.#all = true;
+    }
+    this.#run();
+  }
+
+  #run(): void {
+    if (this.#stopped || this.#running || (!this.#all && this.#wanted.size === 0)) return;
+    const gather_ms = this.#all ? GATHER_MS + this.#lines.size / LINES_PER_GATHER_MS : GATHER_MS;
+    this.#running = this.#pass()
+      .catch((error: unknown) => {
+        if (!this.#stopped) {
+          this.#deps.log.warn({ err: error }, 'deliveries not read, will be tried again');
         }
+        return new Promise<void>((done) => setTimeout(done, TICK_MS));
+      })
+      .finally(() => {
+        this.#running = null;
+        // Passes share the processor with sending.
+        setTimeout(() => this.#run(), gather_ms);
+      });
+  }
+
+  async #pass(): Promise<void> {
+    const mine = { all: this.#all, keys: this.#wanted };
+    this.#all = false;
+    this.#wanted = new Set();
+    this.#passing = mine;
+    try {
+      const lines = await this.#readLines(mine);
+      for (let index = 0; index < lines.length; index += FILLED_AT_ONCE) {
+        await this.#fill(lines.slice(index, index + FILLED_AT_ONCE), mine.all);
       }
-      const looked = [...keys].flatMap((key) => lines.get(key) ?? []);
-      await refill(looked, mine.all);
-      if (mine.all) ready = true;
+      if (mine.all) this.#ready = true;
     } catch (error) {
-      all ||= mine.all;
-      for (const key of mine.keys) wanted.add(key);
+      this.#all ||= mine.all;
+      for (const key of mine.keys) this.#wanted.add(key);
       throw error;
     } finally {
-      passing = null;
+      this.#passing = null;
     }
   }
 
+  /** Brings lines and registrations together; answers the lines of those that were asked for and are active. */
+  async #readLines({ all, keys }: { all: boolean; keys: ReadonlySet<string> }): Promise<Line[]> {
+    const active = await readActive(this.#deps.db, all ? null : [...keys].map(refOfKey));
+    const open = new Set<Line>();
+    for (const webhook of active) {
+      const receiver = openReceiver(this.#deps, webhook, this.#sealed);
+      if (receiver) open.add(this.#lineOf(webhookKey(webhook), receiver));
+    }
+    for (const [key, line] of this.#lines) {
+      if (open.has(line) || !(all || keys.has(key))) continue;
+      line.drop();
+      line.due_ms = Number.POSITIVE_INFINITY;
+      if (line.idle) this.#lines.delete(key);
+    }
+    return [...open];
+  }
+
+  #lineOf(key: string, receiver: Receiver): Line {
+    const known = this.#lines.get(key);
+    if (known) known.receiver = receiver;
+    const line = known ?? new Line(key, receiver);
+    this.#lines.set(key, line);
+    return line;
+  }
+
   /** Also those that have enough, when `full`: what waits in them may have been abandoned. */
-  async function refill(looked: readonly Line[], full: boolean): Promise<void> {
+  async #fill(lines: readonly Line[], full: boolean): Promise<void> {
+    const { db, clock, membership } = this.#deps;
     const now_ms = clock.now();
-    const asked = looked
-      .filter((line) => full || line.waiting < MAX_HELD)
-      .map((line) => {
-        line.ended.clear();
-        return { line, limit: line.held + MAX_HELD };
-      });
+    const most = Math.min(MAX_HELD, Math.max(LEAST_HELD, Math.floor(MAX_WAITING / this.#lines.size)));
+    const asked = lines
+      .filter((line) => full || line.waiting < most)
+      .map((line) => ({ line, limit: line.held + most, question: line.ask() }));
     const { deliveries, next } = await readDue(
       db,
       asked.map(({ line, limit }) => ({ ...refOfKey(line.key), limit })),
@@ -155,85 +242,14 @@ export function createCourier(deps: CourierDeps): Courier {
     );
     const found = Map.groupBy(deliveries, keyOf);
     const next_due = new Map(next.map((row) => [webhookKey(row), Date.parse(row.run_at)]));
-    for (const { line, limit } of asked) {
+    for (const { line, limit, question } of asked) {
       const due = found.get(line.key) ?? [];
       line.keepOpen(due, limit);
       // `every` stops at the first that finds no room: what is added stays in order.
-      const fitted = due.every((delivery) => line.add({ delivery, event: null }));
-      line.complete = fitted && due.length < limit && !wanted.has(line.key) && !all;
+      const fitted = due.every((delivery) => line.add(delivery));
+      line.answered(question, fitted && due.length < limit);
       line.due_ms = next_due.get(line.key) ?? Number.POSITIVE_INFINITY;
-      sender.pump(line);
+      this.#sender.pump(line);
     }
   }
-
-  function run(): void {
-    if (stopped || running || (!all && wanted.size === 0)) return;
-    running = pass()
-      .catch((error: unknown) => {
-        if (!stopped) log.warn({ err: error }, 'deliveries not read, will be tried again');
-        return new Promise<void>((done) => setTimeout(done, TICK_MS));
-      })
-      .finally(() => {
-        running = null;
-        // Passes share the processor with sending: what was asked for meanwhile is gathered a moment.
-        setTimeout(run, 5);
-      });
-  }
-
-  function tick(): void {
-    giveWay();
-    const now_ms = clock.now();
-    for (const line of lines.values()) {
-      if (line.due_ms <= now_ms || line.wants_more) wanted.add(line.key);
-    }
-    if (performance.now() > full_at) {
-      full_at = performance.now() + FULL_LOOK_MS;
-      all = true;
-    }
-    run();
-  }
-
-  return {
-    offer(fresh) {
-      for (const { delivery, event } of fresh) {
-        if (!membership.owns(delivery.shard)) continue;
-        const key = keyOf(delivery);
-        const line = lines.get(key);
-        const direct = ready && line?.complete && !(passing && (passing.all || passing.keys.has(key)));
-        if (direct && line.add({ delivery, event })) continue;
-        if (line) line.complete = false;
-        wanted.add(key);
-      }
-      for (const key of new Set(fresh.map(({ delivery }) => keyOf(delivery)))) {
-        const line = lines.get(key);
-        if (line) sender.pump(line);
-      }
-      run();
-    },
-    look() {
-      all = true;
-      run();
-    },
-    missed() {
-      for (const line of lines.values()) line.complete = false;
-      all = true;
-      run();
-    },
-    start() {
-      stopped = false;
-      timer = setInterval(tick, TICK_MS);
-      run();
-    },
-    async stop() {
-      stopped = true;
-      if (timer) clearInterval(timer);
-      await running;
-      const give_up_at = performance.now() + STOP_WAIT_MS;
-      for (const line of lines.values()) line.drop();
-      while ([...lines.values()].some((line) => !line.idle) && performance.now() < give_up_at) {
-        await new Promise((done) => setTimeout(done, 20));
-      }
-      await sender.stop();
-    },
-  };
 }

@@ -35,7 +35,7 @@ export const SHARDS = 16;
 /** The shard of `payment_id`, in SQL. */
 export const SHARD_OF = (column: string): string => `(hashtext(${column}::text) & ${SHARDS - 1})::smallint`;
 
-export const DELIVERY_COLUMNS = `d.organization_id, d.environment_id, d.webhook_id, d.id, d.horizon, d.seq,
+const DELIVERY_COLUMNS = `d.organization_id, d.environment_id, d.webhook_id, d.id, d.horizon, d.seq,
   d.payload::text AS payload, d.payment_id, d.shard, d.url, d.status, d.run_at, d.attempt_count, d.round_attempts,
   d.round_started_at, d.error_info, d.status_code, d.created_at, d.updated_at`;
 
@@ -183,7 +183,11 @@ const EVENT_GONE: ErrorInfo = {
 };
 
 /** Ends a delivery of an event that is not there, unless it is of another one by now. */
-export const endWithoutEvent = (sql: Sql, delivery: Delivery, at: string): Promise<unknown> =>
+export const endWithoutEvent = (
+  sql: Sql,
+  delivery: WebhookRef & { webhook_id: string },
+  at: string,
+): Promise<unknown> =>
   sql.query(
     `UPDATE webhook_deliveries d SET status = 'failed', error_info = $5, updated_at = $6
      WHERE ${ITS} AND d.id = $4 AND d.status = 'attempting' AND d.payload IS NULL AND NOT EXISTS (

@@ -3,7 +3,7 @@ import { createTimestamps } from '../core/clock.ts';
 import { checkOfContract } from '../core/contract.ts';
 import { ApiError } from '../core/errors.ts';
 import { readEventsAt } from '../core/events.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { type Caller, type Route } from '../core/http.ts';
 import { dateTime, uint32, uuid } from '../core/schema.ts';
 import type { Bodies } from './body.ts';
 import {
@@ -16,17 +16,7 @@ import {
   type Delivery,
   type DeliveryQuery,
 } from './deliveries.ts';
-import {
-  ERRORS_OF_ONE,
-  NO_QUERY,
-  ONE,
-  PARAMS,
-  READ,
-  SORT,
-  TAG,
-  unknownWebhook,
-  webhookOf,
-} from './routes.ts';
+import { ONE, PARAMS, READ, route, SORT, unknownWebhook, webhookOf } from './routes.ts';
 import type { WebhookRouteDeps } from './routes.ts';
 import { EVENT_TYPES, EVENTS, invalid } from './rules.ts';
 import { DELIVERY_STATUSES } from './states.ts';
@@ -67,197 +57,171 @@ const unknownDelivery = (webhook_delivery_id: string): ApiError =>
     context: { webhook_delivery_id },
   });
 
+type Deps = DeliveryRouteDeps & { time: () => string };
+
 /** The operations on deliveries. */
-export const deliveryRoutes = (deps: DeliveryRouteDeps): Route[] => [
-  ...readRoutes(deps),
-  ...writeRoutes(deps),
-];
-
-function readRoutes(deps: DeliveryRouteDeps): Route[] {
-  const { db, bodies, cursor_secret } = deps;
-
-  async function shown(deliveries: readonly Delivery[]): Promise<object[]> {
-    const places = deliveries.flatMap(({ organization_id, environment_id, horizon, seq }) =>
-      horizon === null || seq === null ? [] : [{ organization_id, environment_id, horizon, seq }],
-    );
-    const events = new Map((await readEventsAt(db, places)).map((event) => [event.seq, event]));
-    return deliveries.map((delivery) =>
-      deliveryView(delivery, bodies.of(delivery, events.get(delivery.seq ?? -1n) ?? null).body),
-    );
-  }
-
-  return [
-    defineRoute({
-      method: 'GET',
-      path: `${ONE}/deliveries`,
-      operation_id: 'get_webhook_deliveries_as_user',
-      tag: TAG,
-      summary: "List a webhook's deliveries, by cursor or by offset",
-      permissions: READ,
-      params: PARAMS,
-      query: Type.Object({
-        statuses: STATUSES,
-        ...SORT,
-        cursor: Type.Optional(Type.String({ description: 'next_cursor of the page before' })),
-        pagination: Type.Optional(Type.String({ enum: ['offset', 'cursor'] })),
-        limit: Type.Optional(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
-        offset: Type.Optional(uint32({ deprecated: true, description: 'Replaced by cursors' })),
-      }),
-      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveries' } },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params, query }) => {
-        const webhook = await webhookOf(deps, caller, params.webhook_id);
-        const { deliveries, ...page } = await listDeliveries(
-          db,
-          cursor_secret,
-          webhook,
-          query as DeliveryQuery,
-        );
-        return { items: await shown(deliveries), ...page };
-      },
-    }),
-    defineRoute({
-      method: 'GET',
-      path: `${ONE}/deliveries/summary`,
-      operation_id: 'get_webhook_delivery_summary_as_user',
-      tag: TAG,
-      summary: "Count a webhook's deliveries; an estimate where there are very many",
-      permissions: READ,
-      params: PARAMS,
-      query: Type.Object({ statuses: STATUSES }),
-      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliverySummary' } },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params, query }) => {
-        const webhook = await webhookOf(deps, caller, params.webhook_id);
-        const { count, exact } = await countDeliveries(db, webhook, query.statuses);
-        return {
-          webhook_id: webhook.id,
-          statuses: query.statuses ?? [],
-          total_count: count,
-          total_count_accuracy: exact ? 'exact' : 'estimated',
-        };
-      },
-    }),
-    defineRoute({
-      method: 'GET',
-      path: `${ONE}/deliveries/{delivery_id}`,
-      operation_id: 'get_webhook_delivery',
-      tag: TAG,
-      summary: 'Read one delivery',
-      permissions: READ,
-      params: DELIVERY_PARAMS,
-      query: NO_QUERY,
-      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveryRead' } },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params }) => {
-        const webhook = await webhookOf(deps, caller, params.webhook_id);
-        const delivery = await readDelivery(db, webhook, params.delivery_id);
-        if (!delivery) throw unknownDelivery(params.delivery_id);
-        return (await shown([delivery]))[0];
-      },
-    }),
-  ];
+export function deliveryRoutes(given: DeliveryRouteDeps): Route[] {
+  const deps = { ...given, time: createTimestamps(given.clock) };
+  return [listRoute, summaryRoute, getRoute, testRoute, abandonRoute, retryRoute, retryManyRoute].map(
+    (route) => route(deps),
+  );
 }
 
-function writeRoutes(deps: DeliveryRouteDeps): Route[] {
-  const { db, changed } = deps;
-  const time = createTimestamps(deps.clock);
-
-  /** A registration that can still deliver. */
-  async function live(caller: Caller, webhook_id: string) {
-    const webhook = await webhookOf(deps, caller, webhook_id);
-    if (webhook.status === 'deleted') throw unknownWebhook(webhook_id);
-    return webhook;
-  }
-
-  return [
-    defineRoute({
-      method: 'POST',
-      path: `${ONE}/test`,
-      operation_id: 'test_webhook',
-      tag: TAG,
-      summary: 'Deliver a payload of your own to this webhook',
-      permissions: ['WRITE'],
-      params: PARAMS,
-      query: NO_QUERY,
-      body: TestRequest,
-      body_shown: 'TestWebhookRequest',
-      // A payment has fields that are null, and what is delivered is what the client wrote.
-      keeps_nulls: true,
-      success: { status: 202 },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params, body }) => {
-        const { type } = body.payload as { type: string };
-        if (type !== 'test' && caller.environment_kind === 'production') {
-          throw invalid('payload: in production only type test, so that no false order is signed');
-        }
-        refuseMisshapen(body.payload);
-        const webhook = await live(caller, params.webhook_id);
-        const test = { id: body.delivery_id.toLowerCase(), payload: body.payload };
-        if (!(await insertTest(db, webhook, test, time()))) {
-          throw invalid(`delivery_id: delivery ${test.id} exists`);
-        }
-        changed();
-      },
-    }),
-    defineRoute({
-      method: 'POST',
-      path: `${ONE}/deliveries/{delivery_id}/abandon`,
-      operation_id: 'abandon_webhook_delivery',
-      tag: TAG,
-      summary: 'Give a delivery up',
-      permissions: ['WRITE'],
-      params: DELIVERY_PARAMS,
-      query: NO_QUERY,
-      success: { status: 202 },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params }) => {
-        const webhook = await webhookOf(deps, caller, params.webhook_id);
-        if (await abandon(db, webhook, params.delivery_id, time())) return changed();
-        const delivery = await readDelivery(db, webhook, params.delivery_id);
-        if (!delivery) throw unknownDelivery(params.delivery_id);
-        if (delivery.status !== 'abandoned') throw invalid(`delivery ${delivery.id} has ${delivery.status}`);
-      },
-    }),
-    defineRoute({
-      method: 'POST',
-      path: `${ONE}/deliveries/{delivery_id}/retry`,
-      operation_id: 'retry_webhook_delivery',
-      tag: TAG,
-      summary: 'Deliver again now, whatever became of it, with the whole schedule of attempts',
-      permissions: ['WRITE'],
-      params: DELIVERY_PARAMS,
-      query: NO_QUERY,
-      success: { status: 202 },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params }) => {
-        const webhook = await live(caller, params.webhook_id);
-        const again = await beginAgain(db, webhook, { id: params.delivery_id }, time());
-        if (again === 0) throw unknownDelivery(params.delivery_id);
-        changed();
-      },
-    }),
-    retryManyRoute(deps, live, time),
-  ];
+async function shown({ db, bodies }: Deps, deliveries: readonly Delivery[]): Promise<object[]> {
+  const places = deliveries.flatMap(({ organization_id, environment_id, horizon, seq }) =>
+    horizon === null || seq === null ? [] : [{ organization_id, environment_id, horizon, seq }],
+  );
+  const events = new Map((await readEventsAt(db, places)).map((event) => [event.seq, event]));
+  return deliveries.map((delivery) =>
+    deliveryView(delivery, bodies.of(delivery, events.get(delivery.seq ?? -1n) ?? null).body),
+  );
 }
+
+/** A registration that can still deliver. */
+async function live(deps: Deps, caller: Caller, webhook_id: string) {
+  const webhook = await webhookOf(deps, caller, webhook_id);
+  if (webhook.status === 'deleted') throw unknownWebhook(webhook_id);
+  return webhook;
+}
+
+const listRoute = (deps: Deps): Route =>
+  route({
+    method: 'GET',
+    path: `${ONE}/deliveries`,
+    operation_id: 'get_webhook_deliveries_as_user',
+    summary: "List a webhook's deliveries, by cursor or by offset",
+    permissions: READ,
+    query: Type.Object({
+      statuses: STATUSES,
+      ...SORT,
+      cursor: Type.Optional(Type.String({ description: 'next_cursor of the page before' })),
+      pagination: Type.Optional(Type.String({ enum: ['offset', 'cursor'] })),
+      limit: Type.Optional(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
+      offset: Type.Optional(uint32({ deprecated: true, description: 'Replaced by cursors' })),
+    }),
+    success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveries' } },
+    handler: async ({ caller, params, query }) => {
+      const webhook = await webhookOf(deps, caller, params.webhook_id);
+      const { deliveries, ...page } = await listDeliveries(
+        deps.db,
+        deps.cursor_secret,
+        webhook,
+        query as DeliveryQuery,
+      );
+      return { items: await shown(deps, deliveries), ...page };
+    },
+  });
+
+const summaryRoute = (deps: Deps): Route =>
+  route({
+    method: 'GET',
+    path: `${ONE}/deliveries/summary`,
+    operation_id: 'get_webhook_delivery_summary_as_user',
+    summary: "Count a webhook's deliveries; an estimate where there are very many",
+    permissions: READ,
+    query: Type.Object({ statuses: STATUSES }),
+    success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliverySummary' } },
+    handler: async ({ caller, params, query }) => {
+      const webhook = await webhookOf(deps, caller, params.webhook_id);
+      const { count, exact } = await countDeliveries(deps.db, webhook, query.statuses);
+      return {
+        webhook_id: webhook.id,
+        statuses: query.statuses ?? [],
+        total_count: count,
+        total_count_accuracy: exact ? 'exact' : 'estimated',
+      };
+    },
+  });
+
+const getRoute = (deps: Deps): Route =>
+  route({
+    method: 'GET',
+    path: `${ONE}/deliveries/{delivery_id}`,
+    operation_id: 'get_webhook_delivery',
+    summary: 'Read one delivery',
+    permissions: READ,
+    params: DELIVERY_PARAMS,
+    success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveryRead' } },
+    handler: async ({ caller, params }) => {
+      const webhook = await webhookOf(deps, caller, params.webhook_id);
+      const delivery = await readDelivery(deps.db, webhook, params.delivery_id);
+      if (!delivery) throw unknownDelivery(params.delivery_id);
+      return (await shown(deps, [delivery]))[0];
+    },
+  });
+
+const testRoute = (deps: Deps): Route =>
+  route({
+    method: 'POST',
+    path: `${ONE}/test`,
+    operation_id: 'test_webhook',
+    summary: 'Deliver a payload of your own to this webhook',
+    permissions: ['WRITE'],
+    body: TestRequest,
+    body_shown: 'TestWebhookRequest',
+    // A payment has fields that are null, and what is delivered is what the client wrote.
+    keeps_nulls: true,
+    success: { status: 202 },
+    handler: async ({ caller, params, body }) => {
+      const { type } = body.payload as { type: string };
+      if (type !== 'test' && caller.environment_kind === 'production') {
+        throw invalid('payload: in production only type test, so that no false order is signed');
+      }
+      refuseMisshapen(body.payload);
+      const webhook = await live(deps, caller, params.webhook_id);
+      const test = { id: body.delivery_id.toLowerCase(), payload: body.payload };
+      if (!(await insertTest(deps.db, webhook, test, deps.time()))) {
+        throw invalid(`delivery_id: delivery ${test.id} exists`);
+      }
+      deps.changed();
+    },
+  });
+
+const abandonRoute = (deps: Deps): Route =>
+  route({
+    method: 'POST',
+    path: `${ONE}/deliveries/{delivery_id}/abandon`,
+    operation_id: 'abandon_webhook_delivery',
+    summary: 'Give a delivery up',
+    permissions: ['WRITE'],
+    params: DELIVERY_PARAMS,
+    success: { status: 202 },
+    handler: async ({ caller, params }) => {
+      const webhook = await webhookOf(deps, caller, params.webhook_id);
+      if (await abandon(deps.db, webhook, params.delivery_id, deps.time())) return deps.changed();
+      const delivery = await readDelivery(deps.db, webhook, params.delivery_id);
+      if (!delivery) throw unknownDelivery(params.delivery_id);
+      if (delivery.status !== 'abandoned') throw invalid(`delivery ${delivery.id} has ${delivery.status}`);
+    },
+  });
+
+const retryRoute = (deps: Deps): Route =>
+  route({
+    method: 'POST',
+    path: `${ONE}/deliveries/{delivery_id}/retry`,
+    operation_id: 'retry_webhook_delivery',
+    summary: 'Deliver again now, whatever became of it, with the whole schedule of attempts',
+    permissions: ['WRITE'],
+    params: DELIVERY_PARAMS,
+    success: { status: 202 },
+    handler: async ({ caller, params }) => {
+      const webhook = await live(deps, caller, params.webhook_id);
+      const again = await beginAgain(deps.db, webhook, { id: params.delivery_id }, deps.time());
+      if (again === 0) throw unknownDelivery(params.delivery_id);
+      deps.changed();
+    },
+  });
 
 /** Deliveries begun again per call; the answer says when there are more. */
 const RETRY_LIMIT = 10_000;
 
-function retryManyRoute(
-  { db, changed }: DeliveryRouteDeps,
-  live: (caller: Caller, webhook_id: string) => ReturnType<typeof webhookOf>,
-  time: () => string,
-): Route {
-  return defineRoute({
+const retryManyRoute = (deps: Deps): Route =>
+  route({
     method: 'POST',
     path: `${ONE}/deliveries/retry`,
     operation_id: 'retry_webhook_deliveries',
-    tag: TAG,
     summary: 'Deliver again all that failed since a time (ours)',
     permissions: ['WRITE'],
-    params: PARAMS,
-    query: NO_QUERY,
     body: Type.Object({
       since: dateTime({ description: 'When the deliveries were made' }),
       statuses: Type.Optional(
@@ -272,13 +236,16 @@ function retryManyRoute(
         properties: { retried: { type: 'integer' }, has_more: { type: 'boolean' } },
       },
     },
-    errors: ERRORS_OF_ONE,
     handler: async ({ caller, params, body }) => {
-      const webhook = await live(caller, params.webhook_id);
+      const webhook = await live(deps, caller, params.webhook_id);
       const { since, statuses = ['failed'] } = body;
-      const retried = await beginAgain(db, webhook, { since, statuses, limit: RETRY_LIMIT }, time());
-      if (retried > 0) changed();
+      const retried = await beginAgain(
+        deps.db,
+        webhook,
+        { since, statuses, limit: RETRY_LIMIT },
+        deps.time(),
+      );
+      if (retried > 0) deps.changed();
       return { retried, has_more: retried === RETRY_LIMIT };
     },
   });
-}

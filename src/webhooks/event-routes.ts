@@ -2,11 +2,11 @@ import { Type } from 'typebox';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { FIRST_PLACE, readEvents } from '../core/events.ts';
-import { defineRoute, StreamAnswer, type Caller, type Route } from '../core/http.ts';
+import { routesWith, StreamAnswer, type Caller, type Route } from '../core/http.ts';
 import { uint32, uuid } from '../core/schema.ts';
 import type { Bodies } from './body.ts';
-import { passes, placeNow, type EventFilter, type Hub } from './hub.ts';
-import { eventsRemoved, placeId, placeOf, refuseRemoved } from './place.ts';
+import { passes, type EventFilter, type Hub } from './hub.ts';
+import { eventsRemoved, placeId, placeNow, placeOf, refuseRemoved, type DatedPlace } from './place.ts';
 import { EVENT_TYPES, EVENTS } from './rules.ts';
 import { eventJson, eventsJson } from './view.ts';
 
@@ -27,6 +27,7 @@ const types = EVENT_TYPES.filter((type) => type !== 'test').flatMap((type) => [
   type,
   ...EVENTS[type].map((event) => `${type}.${event}`),
 ]);
+const route = routesWith({ tag: 'Events' });
 
 const text = { type: 'string' };
 const PAGE = {
@@ -50,11 +51,10 @@ const PAGE = {
 export function eventRoutes(deps: EventRouteDeps): Route[] {
   const { db, hub } = deps;
   return [
-    defineRoute({
+    route({
       method: 'GET',
       path: '/organizations/{organization_id}/environments/{environment_id}/events',
       operation_id: 'get_events',
-      tag: 'Events',
       summary:
         'Follow events: Server-Sent Events with Accept: text/event-stream, resumed by Last-Event-ID, or a page (ours)',
       permissions: ['READ', 'WRITE'],
@@ -89,13 +89,20 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
         const given = streaming && typeof resumed === 'string' && resumed !== '' ? resumed : query.after;
         const after = given === undefined ? null : placeOf(given);
         if (after) await refuseRemoved(db, after);
-        if (!streaming) return page(deps, caller, filter, after ?? FIRST_PLACE, query.limit);
+        if (!streaming) return page(deps, caller, filter, after, query.limit);
         refuseTooMany(deps, caller);
         // Before the headers go out: what happens once the client has them is told.
         const from = after ?? (await placeNow(db));
         const { organization_id, environment_id, key_id } = caller;
         return new StreamAnswer(STREAM, (socket) =>
-          hub.open({ scope: { organization_id, environment_id }, key_id, filter, socket, after: from }),
+          hub.open({
+            scope: { organization_id, environment_id },
+            key_id,
+            filter,
+            socket,
+            after: from,
+            epoch: from.epoch,
+          }),
         );
       },
     }),
@@ -115,22 +122,23 @@ async function page(
   { db, bodies }: EventRouteDeps,
   caller: Caller,
   filter: EventFilter,
-  after: { horizon: bigint; seq: bigint },
+  given: DatedPlace | null,
   asked = DEFAULT_LIMIT,
 ) {
   const limit = Math.min(asked, MAX_LIMIT);
-  if (limit === 0) return eventsJson([], placeId(after), false);
+  const after = given ?? FIRST_PLACE;
+  if (limit === 0) return eventsJson([], placeId(after, (given ?? (await placeNow(db))).epoch), false);
   const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
   const read = await readEvents(db, after, caller, filtered ? MAX_SCANNED : limit);
   // Removed since it was looked at before. From the first place on: whatever is kept.
-  if (read.removed && after !== FIRST_PLACE) throw eventsRemoved();
+  if (given && (read.removed || read.epoch !== given.epoch)) throw eventsRemoved();
   const found = read.events.filter((event) => passes(filter, event));
   const items = found.slice(0, limit);
   const last = items.at(-1);
   const cut = found.length > items.length && last !== undefined;
   return eventsJson(
-    items.map((event) => eventJson(bodies, placeId(event), event)),
-    placeId(cut ? last : read.next),
+    items.map((event) => eventJson(bodies, placeId(event, read.epoch), event)),
+    placeId(cut ? last : read.next, read.epoch),
     cut || read.has_more,
   );
 }

@@ -1,21 +1,7 @@
 import type { Database } from '../core/db.ts';
-import {
-  END_OF_HORIZON,
-  EVENT_COLUMNS,
-  eventOf,
-  isAfter,
-  ITS_PAYMENT,
-  READABLE_BELOW,
-  type EventRow,
-} from '../core/events.ts';
-import type { EventPlace, StoredEvent } from '../core/events.ts';
-import { DELIVERY_COLUMNS, SHARD_OF, type Delivery } from './deliveries.ts';
-
-/** Deliveries that were just made, with their event: what is read here need not be read again to be sent. */
-export interface Fresh {
-  delivery: Delivery;
-  event: StoredEvent;
-}
+import { END_OF_HORIZON, isAfter, READABLE_BELOW, type EventPlace } from '../core/events.ts';
+import { SHARD_OF } from './deliveries.ts';
+import { AHEAD, DUE_COLUMNS, type DueDelivery } from './queue.ts';
 
 export interface FanOut {
   /** Whether any registration exists. */
@@ -25,87 +11,86 @@ export interface FanOut {
   /** The place before and after. */
   from: EventPlace;
   to: EventPlace;
-  /** In the order of events. */
-  fresh: Fresh[];
+  /** The deliveries that were made, in the order of events. */
+  fresh: DueDelivery[];
   /** The highest number among the events that were passed. */
   seen: bigint;
   /** More can be read at once. */
   more: boolean;
 }
 
-/** Events per transaction: enough to keep up, few enough that the first is not kept waiting. */
+/** Events per statement: enough to keep up, few enough that the first is not kept waiting. */
 export const MOST_EVENTS = 500;
 
-/** A time that is further ahead is a clock that was wrong: nobody waits for it. */
-const AHEAD = "interval '1 minute'";
-
-const NEXT = `
+// One statement, so that one snapshot says which events and registrations there are and how far the place moves.
+// Due by the database's clock, never before what was made before: servers whose clocks differ must not turn the order of a
+// payment's deliveries round. Without events the place moves behind all that can be read.
+const FAN_OUT = `
   WITH place AS MATERIALIZED (
-    SELECT horizon, seq, at FROM event_places WHERE name = 'deliveries' FOR UPDATE SKIP LOCKED),
+    SELECT horizon, seq,
+      greatest(clock_timestamp(), CASE WHEN at < clock_timestamp() + ${AHEAD} THEN at END) AS due
+    FROM event_places WHERE name = 'deliveries' FOR UPDATE SKIP LOCKED),
   now AS MATERIALIZED (
-    SELECT ${READABLE_BELOW} AS bound, EXISTS (SELECT 1 FROM webhooks WHERE status <> 'deleted') AS wanted)
-  SELECT n.bound, p.horizon AS place_horizon, p.seq AS place_seq, n.wanted,
-    greatest(clock_timestamp(), CASE WHEN p.at < clock_timestamp() + ${AHEAD} THEN p.at ELSE clock_timestamp() END) AS due, found.* FROM place p CROSS JOIN now n
-  LEFT JOIN LATERAL (
-    SELECT ${EVENT_COLUMNS} FROM (
-      SELECT * FROM events e WHERE n.wanted AND (e.horizon, e.seq) > (p.horizon, p.seq) AND e.horizon < n.bound
-      ORDER BY e.horizon, e.seq LIMIT $1) e ${ITS_PAYMENT}) found ON true
-  ORDER BY found.event_horizon, found.event_seq`;
+    SELECT ${READABLE_BELOW} AS bound, EXISTS (SELECT 1 FROM webhooks WHERE status <> 'deleted') AS wanted),
+  next AS MATERIALIZED (
+    SELECT e.* FROM place p CROSS JOIN now n CROSS JOIN LATERAL (
+      SELECT e.organization_id, e.environment_id, e.horizon, e.seq, e.payment_id, e.type || '.' || e.event AS name
+      FROM events e WHERE n.wanted AND (e.horizon, e.seq) > (p.horizon, p.seq) AND e.horizon < n.bound
+      ORDER BY e.horizon, e.seq LIMIT $1) e),
+  reached AS MATERIALIZED (
+    SELECT coalesce(l.horizon, n.bound - 1) AS horizon, coalesce(l.seq, ${END_OF_HORIZON}) AS seq,
+      (SELECT count(*) FROM next) AS events, coalesce((SELECT max(seq) FROM next), 0) AS seen
+    FROM now n LEFT JOIN (SELECT horizon, seq FROM next ORDER BY horizon DESC, seq DESC LIMIT 1) l ON true),
+  moved AS (
+    UPDATE event_places m SET horizon = r.horizon, seq = r.seq, at = p.due FROM place p CROSS JOIN reached r
+    WHERE m.name = 'deliveries' AND (m.horizon, m.seq) < (r.horizon, r.seq)),
+  made AS (
+    INSERT INTO webhook_deliveries AS d (organization_id, environment_id, webhook_id, id, horizon, seq, payment_id, shard,
+      url, status, run_at, round_started_at, created_at, updated_at)
+    SELECT w.organization_id, w.environment_id, w.id, gen_random_uuid(), e.horizon, e.seq, e.payment_id,
+      ${SHARD_OF('e.payment_id')}, w.url, 'attempting', p.due, $2, $2, $2
+    FROM next e CROSS JOIN place p
+    JOIN webhooks w ON w.organization_id = e.organization_id AND w.environment_id = e.environment_id
+      AND w.status <> 'deleted' AND w.since <= e.horizon AND e.name = ANY (w.events)
+    ORDER BY e.horizon, e.seq
+    RETURNING ${DUE_COLUMNS})
+  SELECT p.horizon AS from_horizon, p.seq AS from_seq, n.bound, n.wanted, r.horizon AS to_horizon, r.seq AS to_seq, r.events,
+    r.seen, d.*
+  FROM place p CROSS JOIN now n CROSS JOIN reached r LEFT JOIN made d ON true
+  ORDER BY d.horizon, d.seq`;
 
-const DELIVER = `
-  INSERT INTO webhook_deliveries AS d (organization_id, environment_id, webhook_id, id, horizon, seq, payment_id, shard,
-    url, status, run_at, round_started_at, created_at, updated_at)
-  SELECT w.organization_id, w.environment_id, w.id, gen_random_uuid(), e.horizon, e.seq, e.payment_id,
-    ${SHARD_OF('e.payment_id')}, w.url, 'attempting', $6, $5, $5, $5
-  FROM events e
-  JOIN webhooks w ON w.organization_id = e.organization_id AND w.environment_id = e.environment_id
-    AND w.status <> 'deleted' AND w.since <= e.horizon AND e.type || '.' || e.event = ANY (w.events)
-  WHERE (e.horizon, e.seq) > ($1, $2) AND (e.horizon, e.seq) <= ($3, $4)
-  ORDER BY e.horizon, e.seq
-  RETURNING ${DELIVERY_COLUMNS}`;
-
-const MOVE = `UPDATE event_places SET horizon = $1, seq = $2, at = $3 WHERE name = 'deliveries' AND (horizon, seq) < ($1, $2)`;
+interface FanOutRow {
+  from_horizon: bigint;
+  from_seq: bigint;
+  bound: bigint;
+  wanted: boolean;
+  to_horizon: bigint;
+  to_seq: bigint;
+  events: bigint;
+  seen: bigint;
+}
 
 /**
  * Makes the deliveries of the next events and moves the place on, in one transaction: whoever holds the place does it,
  * nobody waits for it (null). Matching is SQL's, on what is committed: a registration that another server has just made counts.
  */
 export async function fanOut(db: Database, at: string, limit: number): Promise<FanOut | null> {
-  return db.transaction(async (sql) => {
-    const rows = await sql.query<
-      EventRow & { bound: bigint; place_horizon: bigint; place_seq: bigint; wanted: boolean; due: string }
-    >(NEXT, [limit], 'next events');
-    const [first] = rows;
-    if (!first) return null;
-    const from: EventPlace = { horizon: first.place_horizon, seq: first.place_seq };
-    // By the database's clock: servers whose clocks differ must not turn the order of a payment's deliveries round.
-    const { wanted, due } = first;
-    const events = rows.flatMap(eventOf);
-    const last = events.at(-1);
-    if (!last) {
-      // Nothing, or nothing that anybody wants, below the bound.
-      const end: EventPlace = { horizon: first.bound - 1n, seq: END_OF_HORIZON };
-      const to = isAfter(end, from) ? end : from;
-      if (to === end) await sql.query(MOVE, [to.horizon, to.seq, due], 'pass events');
-      const beyond = from.horizon >= first.bound;
-      return { wanted, beyond, from, to, fresh: [], seen: 0n, more: false };
-    }
-    const [made] = await Promise.all([
-      sql.query<Delivery>(
-        DELIVER,
-        [first.place_horizon, first.place_seq, last.horizon, last.seq, at, due],
-        'make deliveries',
-      ),
-      sql.query(MOVE, [last.horizon, last.seq, due], 'pass events'),
-    ]);
-    const known = new Map(events.map((event) => [event.seq, event]));
-    const fresh = made.flatMap((delivery) => {
-      const event = known.get(delivery.seq ?? 0n);
-      return event ? [{ delivery, event }] : [];
-    });
-    let seen = 0n;
-    for (const { seq } of events) if (seq > seen) seen = seq;
-    const to: EventPlace = { horizon: last.horizon, seq: last.seq };
-    return { wanted, beyond: false, from, to, fresh, seen, more: events.length === limit };
-  });
+  const rows = await db.query<FanOutRow & (DueDelivery | { id: null })>(
+    FAN_OUT,
+    [limit, at],
+    'make deliveries',
+  );
+  const [first] = rows;
+  if (!first) return null;
+  const from: EventPlace = { horizon: first.from_horizon, seq: first.from_seq };
+  const reached: EventPlace = { horizon: first.to_horizon, seq: first.to_seq };
+  return {
+    wanted: first.wanted,
+    beyond: first.events === 0n && from.horizon >= first.bound,
+    from,
+    to: isAfter(reached, from) ? reached : from,
+    fresh: rows.filter((row) => row.id !== null),
+    seen: first.seen,
+    more: first.events === BigInt(limit),
+  };
 }

@@ -1,17 +1,10 @@
 import type { ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
-import { createFollower } from '../core/alarm.ts';
+import { createFollower, type Follower } from '../core/alarm.ts';
 import type { Database } from '../core/db.ts';
-import {
-  END_OF_HORIZON,
-  isAfter,
-  READABLE_BELOW,
-  readEvents,
-  type EventPlace,
-  type StoredEvent,
-} from '../core/events.ts';
+import { isAfter, readEvents, type EventPlace, type StoredEvent } from '../core/events.ts';
 import type { Bodies } from './body.ts';
-import { placeId } from './place.ts';
+import { placeId, placeNow } from './place.ts';
 
 /** What a client wants to hear; absent is anything. */
 export interface EventFilter {
@@ -30,6 +23,7 @@ export const passes = (filter: EventFilter, event: StoredEvent): boolean =>
 
 /** What was told lately: a stream that has come this far goes on from here. */
 interface Tail {
+  epoch: number;
   from: EventPlace;
   to: EventPlace;
   recent: StoredEvent[];
@@ -47,21 +41,10 @@ interface Stream {
   filter: EventFilter;
   socket: ServerResponse;
   after: EventPlace;
+  /** That of its places: where events are counted anew, it ends. */
+  readonly epoch: number;
   /** Told by the tail; otherwise it reads from the database itself, until it has caught up. */
   live: boolean;
-}
-
-export interface Hub {
-  /** Serves a stream from a place on. */
-  open(stream: Omit<Stream, 'live'>): void;
-  /** Streams that are open, in all or of one environment. */
-  count(scope?: Scope): number;
-  /** Something was committed, up to this event. */
-  wake(last: bigint): void;
-  /** Events were counted anew: streams end, and their clients are told so when they resume. */
-  startOver(): void;
-  start(): void;
-  stop(): Promise<void>;
 }
 
 const PAGE = 200;
@@ -73,18 +56,12 @@ const MAX_UNREAD_BYTES = 1_048_576;
 const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
 /** A place without an event: a client resumes from there, and hears nothing of it. */
-const heartbeat = (place: EventPlace): string => `: still here\nid: ${placeId(place)}\n\n`;
+const heartbeat = ({ after, epoch }: Stream): string => `: still here\nid: ${placeId(after, epoch)}\n\n`;
 /** Streams that read from the database at once; others wait for their turn. */
 const READING = 8;
 
 const scopeKey = ({ organization_id, environment_id }: Scope): string =>
   `${organization_id}/${environment_id}`;
-
-/** Where the next event will be: behind all that can be read now. */
-export async function placeNow(db: Database): Promise<EventPlace> {
-  const [row] = await db.query<{ bound: bigint }>(`SELECT ${READABLE_BELOW} AS bound`, [], 'place now');
-  return { horizon: (row?.bound ?? 1n) - 1n, seq: END_OF_HORIZON };
-}
 
 export interface HubDeps {
   db: Database;
@@ -94,45 +71,110 @@ export interface HubDeps {
   withdrawn(key_ids: readonly string[]): Promise<Set<string>>;
 }
 
-const frameOf = (bodies: HubDeps['bodies'], event: StoredEvent): string =>
-  `id: ${placeId(event)}\nevent: ${event.type}.${event.event}\ndata: ${bodies.ofEvent(event)}\n\n`;
+/** Tells the open streams what was committed. */
+export class Hub {
+  readonly #deps: HubDeps;
+  readonly #streams = new Map<string, Set<Stream>>();
+  readonly #reading = createTurns(READING);
+  readonly #follower: Follower;
+  #tail: Tail | null = null;
+  #heart: NodeJS.Timeout | null = null;
+  #stopped = false;
 
-export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
-  const streams = new Map<string, Set<Stream>>();
-  let tail: Tail | null = null;
-  let heart: NodeJS.Timeout | null = null;
-  const reading = createTurns(READING);
+  constructor(deps: HubDeps) {
+    this.#deps = deps;
+    this.#follower = createFollower(deps.log, 'events not read', () => this.#follow());
+  }
 
-  const all = (): Stream[] => [...streams.values()].flatMap((set) => [...set]);
-  const closeAll = (): void => all().forEach(close);
+  /** Serves a stream from a place on. */
+  open(given: Omit<Stream, 'live'>): void {
+    if (given.socket.destroyed) return;
+    if (this.#stopped) {
+      given.socket.destroy();
+      return;
+    }
+    const stream: Stream = { ...given, live: false };
+    const key = scopeKey(given.scope);
+    this.#streams.set(key, (this.#streams.get(key) ?? new Set()).add(stream));
+    const close = (): void => this.#close(stream);
+    given.socket.on('close', close).on('error', close);
+    given.socket.write(heartbeat(stream));
+    this.#follower.wake(0n);
+    this.#startCatchUp(stream);
+  }
 
-  function close(stream: Stream): void {
-    const set = streams.get(scopeKey(stream.scope));
+  /** Streams that are open, in all or of one environment. */
+  count(scope?: Scope): number {
+    return scope ? (this.#streams.get(scopeKey(scope))?.size ?? 0) : this.#all().length;
+  }
+
+  /** Something was committed, up to this event. */
+  wake(last: bigint): void {
+    this.#follower.wake(last);
+  }
+
+  /** Events were counted anew: streams end, and their clients are told so when they resume. */
+  startOver(): void {
+    this.#closeAll();
+    this.#tail = null;
+  }
+
+  start(): void {
+    this.#follower.start();
+    this.#heart = setInterval(() => {
+      void this.#beat().catch((error: unknown) =>
+        this.#deps.log.warn({ err: error }, 'keys of event streams not checked'),
+      );
+    }, HEARTBEAT_MS);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#heart) clearInterval(this.#heart);
+    this.#closeAll();
+    await this.#follower.stop();
+  }
+
+  #all(): Stream[] {
+    return [...this.#streams.values()].flatMap((set) => [...set]);
+  }
+
+  #closeAll(): void {
+    for (const stream of this.#all()) this.#close(stream);
+  }
+
+  #close(stream: Stream): void {
+    const key = scopeKey(stream.scope);
+    const set = this.#streams.get(key);
     if (!set?.delete(stream)) return;
-    if (set.size === 0) streams.delete(scopeKey(stream.scope));
+    if (set.size === 0) this.#streams.delete(key);
     stream.socket.destroy();
   }
 
   /** Tells the live streams what is new; nothing is read while there are none. */
-  async function follow(): Promise<bigint | null> {
-    if (streams.size === 0) {
-      tail = null;
+  async #follow(): Promise<bigint | null> {
+    if (this.#streams.size === 0) {
+      this.#tail = null;
       return null;
     }
-    if (!tail) {
-      const place = await placeNow(db);
-      tail = { from: place, to: place, recent: [] };
+    if (!this.#tail) {
+      const place = await placeNow(this.#deps.db);
+      this.#tail = { epoch: place.epoch, from: place, to: place, recent: [] };
     }
-    const mine = tail;
+    const mine = this.#tail;
     let seen = 0n;
     for (;;) {
-      const page = await readEvents(db, mine.to, null, TAIL);
-      if (tail !== mine) return null;
+      const page = await readEvents(this.#deps.db, mine.to, null, TAIL);
+      if (this.#tail !== mine) return null;
+      if (page.epoch !== mine.epoch) {
+        this.startOver();
+        return null;
+      }
       // Told further, they would skip what is gone: their clients come back, and are refused.
-      if (page.removed) closeAll();
+      if (page.removed) this.#closeAll();
       for (const event of page.events) {
         if (event.seq > seen) seen = event.seq;
-        tellLive(event);
+        this.#tellLive(event, page.epoch);
       }
       // In this same turn of the event loop, so that no stream joins in between.
       mine.recent.push(...page.events);
@@ -143,70 +185,75 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     }
   }
 
-  function tellLive(event: StoredEvent): void {
-    const set = streams.get(scopeKey(event));
+  #tellLive(event: StoredEvent, epoch: number): void {
+    const set = this.#streams.get(scopeKey(event));
     if (!set) return;
     let frame: Buffer | null = null;
-    for (const stream of set) tell(stream, event, () => (frame ??= Buffer.from(frameOf(bodies, event))));
+    for (const stream of set)
+      this.#tell(stream, event, () => (frame ??= Buffer.from(this.#frameOf(event, epoch))));
   }
 
-  function tell(
-    stream: Stream,
-    event: StoredEvent,
-    frame: () => string | Buffer = () => frameOf(bodies, event),
-  ): void {
+  #tell(stream: Stream, event: StoredEvent, frame: () => string | Buffer): void {
     if (!stream.live || !isAfter(event, stream.after)) return;
     stream.after = { horizon: event.horizon, seq: event.seq };
     if (!passes(stream.filter, event)) return;
     stream.socket.write(frame());
     // Not read so far: from here on at the client's own pace.
-    if (stream.socket.writableLength > MAX_UNREAD_BYTES) startCatchUp(stream);
+    if (stream.socket.writableLength > MAX_UNREAD_BYTES) this.#startCatchUp(stream);
+  }
+
+  #frameOf(event: StoredEvent, epoch: number): string {
+    return `id: ${placeId(event, epoch)}\nevent: ${event.type}.${event.event}\ndata: ${this.#deps.bodies.ofEvent(event)}\n\n`;
+  }
+
+  #startCatchUp(stream: Stream): void {
+    stream.live = false;
+    this.#catchUp(stream).catch((error: unknown) => {
+      this.#deps.log.warn({ err: error }, 'event stream not read, its client resumes');
+      this.#close(stream);
+    });
   }
 
   /** Writes from the database, as fast as the client reads, up to where the tail is; then the tail goes on with it. */
-  async function catchUp(stream: Stream): Promise<void> {
+  async #catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
-      const page = await reading(() => readEvents(db, stream.after, stream.scope, PAGE));
-      if (page.removed) {
-        log.info(
-          { key_id: stream.key_id, ...stream.scope },
-          'event stream closed: its next events were removed',
-        );
-        return close(stream);
+      const page = await this.#reading(() => readEvents(this.#deps.db, stream.after, stream.scope, PAGE));
+      if (page.removed || page.epoch !== stream.epoch) {
+        return this.#closeAs(stream, 'its next events were removed');
       }
       for (const event of page.events) {
-        if (passes(stream.filter, event)) stream.socket.write(frameOf(bodies, event));
+        if (passes(stream.filter, event)) stream.socket.write(this.#frameOf(event, stream.epoch));
         stream.after = { horizon: event.horizon, seq: event.seq };
-        if (!(await drained(stream))) return;
+        if (!(await this.#drained(stream))) return;
       }
       stream.after = page.next;
       if (page.has_more) continue;
-      if (tail && !isAfter(tail.from, stream.after)) {
-        stream.live = true;
-        for (const event of tail.recent) if (scopeKey(event) === scopeKey(stream.scope)) tell(stream, event);
-        return;
-      }
+      if (this.#joinsTail(stream)) return;
       await pause(CATCH_UP_PAUSE_MS);
     }
   }
 
-  function startCatchUp(stream: Stream): void {
-    stream.live = false;
-    catchUp(stream).catch((error: unknown) => {
-      log.warn({ err: error }, 'event stream not read, its client resumes');
-      close(stream);
-    });
+  #joinsTail(stream: Stream): boolean {
+    if (this.#tail?.epoch !== stream.epoch || isAfter(this.#tail.from, stream.after)) return false;
+    stream.live = true;
+    for (const event of this.#tail.recent) {
+      if (scopeKey(event) === scopeKey(stream.scope))
+        this.#tell(stream, event, () => this.#frameOf(event, stream.epoch));
+    }
+    return true;
+  }
+
+  #closeAs(stream: Stream, why: string): void {
+    this.#deps.log.info({ key_id: stream.key_id, ...stream.scope }, `event stream closed: ${why}`);
+    this.#close(stream);
   }
 
   /** Waits until the client has read; one that does not is closed, and false. */
-  async function drained(stream: Stream): Promise<boolean> {
+  async #drained(stream: Stream): Promise<boolean> {
     const { socket } = stream;
     if (!socket.writableNeedDrain) return !socket.destroyed;
     await new Promise<void>((done) => {
-      const timer = setTimeout(() => {
-        log.info({ key_id: stream.key_id, ...stream.scope }, 'event stream closed: its client does not read');
-        close(stream);
-      }, DRAIN_MS);
+      const timer = setTimeout(() => this.#closeAs(stream, 'its client does not read'), DRAIN_MS);
       const go = (): void => {
         clearTimeout(timer);
         socket.off('drain', go).off('close', go);
@@ -217,48 +264,16 @@ export function createHub({ db, log, bodies, withdrawn }: HubDeps): Hub {
     return !socket.destroyed;
   }
 
-  const follower = createFollower(log, 'events not read', follow);
-
-  async function beat(): Promise<void> {
-    const open = all();
+  async #beat(): Promise<void> {
+    const open = this.#all();
     for (const stream of open) {
       // Told by the tail, it has heard all that the tail has read, however little of that passed its filter.
-      if (stream.live && tail && isAfter(tail.to, stream.after)) stream.after = tail.to;
-      if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream.after));
+      if (stream.live && this.#tail && isAfter(this.#tail.to, stream.after)) stream.after = this.#tail.to;
+      if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream));
     }
-    const gone = await withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
-    for (const stream of open) if (gone.has(stream.key_id)) close(stream);
+    const gone = await this.#deps.withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
+    for (const stream of open) if (gone.has(stream.key_id)) this.#close(stream);
   }
-
-  return {
-    open(given) {
-      if (given.socket.destroyed) return;
-      const stream: Stream = { ...given, live: false };
-      const key = scopeKey(given.scope);
-      streams.set(key, (streams.get(key) ?? new Set()).add(stream));
-      given.socket.on('close', () => close(stream)).on('error', () => close(stream));
-      given.socket.write(heartbeat(given.after));
-      follower.wake(0n);
-      startCatchUp(stream);
-    },
-    count: (scope) => (scope ? (streams.get(scopeKey(scope))?.size ?? 0) : all().length),
-    wake: follower.wake,
-    startOver() {
-      closeAll();
-      tail = null;
-    },
-    start() {
-      follower.start();
-      heart = setInterval(() => {
-        void beat().catch((error: unknown) => log.warn({ err: error }, 'keys of event streams not checked'));
-      }, HEARTBEAT_MS);
-    },
-    async stop() {
-      if (heart) clearInterval(heart);
-      closeAll();
-      await follower.stop();
-    },
-  };
 }
 
 /** Lets so many run at once; the others wait in line. */

@@ -1,11 +1,4 @@
-import type { StoredEvent } from '../core/events.ts';
-import type { Delivery } from './deliveries.ts';
-
-/** A delivery that waits to be sent; its event if it is at hand. */
-export interface Job {
-  delivery: Delivery;
-  event: StoredEvent | null;
-}
+import type { DueDelivery } from './queue.ts';
 
 /** How one registration is reached now. */
 export interface Receiver {
@@ -20,12 +13,12 @@ export interface Receiver {
 /** Requests under way to one registration from one process; few while it only fails. */
 const AT_ONCE = 32;
 const AT_ONCE_FAILING = 4;
-/** Jobs held in memory per registration; the rest waits in the database. */
+/** Deliveries that wait in memory per registration; the rest waits in the database. */
 export const MAX_HELD = 500;
 /** Below this, more are read. */
 const LOW = 100;
-/** Jobs of which the event is kept beside them; further back it is read again when its turn comes. */
-const MAX_EVENTS = 64;
+/** So many are looked at when the message of one is read: theirs are read along. */
+const AHEAD = 24;
 /** Attempts that are made and not recorded yet: beyond, the database is behind and sending more would only repeat. */
 const MAX_UNRECORDED = 2000;
 
@@ -36,17 +29,16 @@ const MAX_UNRECORDED = 2000;
 export class Line {
   readonly key: string;
   receiver: Receiver;
-  /** All that is due is in memory: what comes next may be appended without asking the database. */
-  complete = false;
   /** When the next one in the database is due, milliseconds; infinite when nothing is known. */
   due_ms = Number.POSITIVE_INFINITY;
   /** Deliveries that ended since the database was last asked: its answer may be older. */
-  readonly ended = new Set<string>();
-  readonly #queue: Job[] = [];
+  readonly #ended = new Set<string>();
+  #complete = false;
+  #doubts = 0;
+  readonly #queue: DueDelivery[] = [];
   #head = 0;
-  #events = 0;
   readonly #known = new Set<string>();
-  readonly #busy = new Map<string, Job[]>();
+  readonly #busy = new Map<string, DueDelivery[]>();
   #under_way = 0;
 
   constructor(key: string, receiver: Receiver) {
@@ -63,48 +55,69 @@ export class Line {
   get idle(): boolean {
     return this.#known.size === 0;
   }
+  /** All that is due is in memory: what comes next may be appended without asking the database. */
+  get complete(): boolean {
+    return this.#complete;
+  }
   get wants_more(): boolean {
-    return !this.complete && this.waiting < LOW;
+    return !this.#complete && this.waiting < LOW;
   }
 
-  /** Appends a job that is not known yet; false when the line is full. */
-  add(job: Job): boolean {
-    const { id } = job.delivery;
-    if (this.#known.has(id) || this.ended.has(id)) return true;
+  /** Something is due that is not in memory; an answer of the database that is under way may not hold it either. */
+  doubt(): void {
+    this.#complete = false;
+    this.#doubts += 1;
+  }
+  /** The database is asked what is due now; give the result to `answered`. */
+  ask(): number {
+    this.#ended.clear();
+    return this.#doubts;
+  }
+  /** Its answer is in memory, `whole` when there is no more of it. */
+  answered(asked: number, whole: boolean): void {
+    this.#complete = whole && asked === this.#doubts;
+  }
+
+  /** Appends a delivery that is not known yet; false when the line is full. */
+  add(delivery: DueDelivery): boolean {
+    const { id } = delivery;
+    if (this.#known.has(id) || this.#ended.has(id)) return true;
     if (this.#known.size >= MAX_HELD + MAX_UNRECORDED || this.waiting >= MAX_HELD) return false;
     this.#known.add(id);
-    const keep = job.event !== null && this.#events < MAX_EVENTS;
-    if (keep) this.#events += 1;
-    this.#queue.push(keep || job.event === null ? job : { ...job, event: null });
+    this.#queue.push(delivery);
     return true;
   }
 
-  /** The next job that may be sent now, or null. */
-  take(at_once = AT_ONCE): Job | null {
+  /** The next delivery that may be sent now, or null. */
+  take(at_once = AT_ONCE): DueDelivery | null {
     const most = Math.min(at_once, this.receiver.failing_since === null ? AT_ONCE : AT_ONCE_FAILING);
     while (this.#under_way < most && this.waiting > 0 && this.#known.size - this.waiting < MAX_UNRECORDED) {
-      const job = this.#queue[this.#head] as Job;
+      const delivery = this.#queue[this.#head] as DueDelivery;
       this.#head += 1;
       if (this.#head > MAX_HELD) {
         this.#queue.splice(0, this.#head);
         this.#head = 0;
       }
-      if (job.event) this.#events -= 1;
-      const { payment_id } = job.delivery;
+      const { payment_id } = delivery;
       const before = payment_id === null ? undefined : this.#busy.get(payment_id);
       if (before) {
-        before.push(job);
+        before.push(delivery);
         continue;
       }
       if (payment_id !== null) this.#busy.set(payment_id, []);
       this.#under_way += 1;
-      return job;
+      return delivery;
     }
     return null;
   }
 
-  /** An attempt is over: answers the payment's next job, which takes its place. */
-  over({ delivery: { payment_id } }: Job): Job | null {
+  /** Those that are taken next. */
+  ahead(): readonly DueDelivery[] {
+    return this.#queue.slice(this.#head, this.#head + AHEAD);
+  }
+
+  /** An attempt is over: answers the payment's next delivery, which takes its place. */
+  over({ payment_id }: DueDelivery): DueDelivery | null {
     const next = payment_id === null ? undefined : this.#busy.get(payment_id)?.shift();
     if (next) return next;
     if (payment_id !== null) this.#busy.delete(payment_id);
@@ -112,40 +125,40 @@ export class Line {
     return null;
   }
 
-  /** What became of a job is stored, or will be found again by its time. */
+  /** What became of a delivery is stored, or will be found again by its time. */
   forget(id: string): void {
     this.#known.delete(id);
-    this.ended.add(id);
+    this.#ended.add(id);
+  }
+
+  /** Not attempted: it is found again in the database, and so is what waits of its payment, in order. */
+  leave({ id, payment_id }: DueDelivery): void {
+    this.#known.delete(id);
+    this.#drop((waiting) => payment_id !== null && waiting.payment_id === payment_id);
+    this.doubt();
   }
 
   /** Drops what waits and is not among the first `limit` that are open: abandoned meanwhile, or another server's by now. */
-  keepOpen(open: readonly Delivery[], limit: number): void {
+  keepOpen(open: readonly DueDelivery[], limit: number): void {
     const ids = new Set(open.map(({ id }) => id));
     const last = open.length < limit ? null : open.at(-1);
-    this.drop(({ id, run_at }) => !ids.has(id) && (!last || run_at < last.run_at));
+    this.#drop(({ id, run_at }) => !ids.has(id) && (!last || run_at < last.run_at));
   }
 
-  /** Drops what waits: the registration was stopped, or another server sends it now. */
-  drop(which: (delivery: Delivery) => boolean = () => true): void {
-    const kept: Job[] = [];
-    for (const job of this.#queue.splice(0).slice(this.#head)) {
-      if (!which(job.delivery)) {
-        kept.push(job);
-        continue;
-      }
-      this.#known.delete(job.delivery.id);
-      if (job.event) this.#events -= 1;
-    }
+  /** Drops what waits: the registration was stopped, or this server stops. */
+  drop(): void {
+    this.#drop(() => true);
+    this.doubt();
+  }
+
+  #drop(which: (delivery: DueDelivery) => boolean): void {
+    const kept = (delivery: DueDelivery): boolean => {
+      const dropped = which(delivery);
+      if (dropped) this.#known.delete(delivery.id);
+      return !dropped;
+    };
+    this.#queue.push(...this.#queue.splice(0).slice(this.#head).filter(kept));
     this.#head = 0;
-    this.#queue.push(...kept);
-    for (const [payment_id, jobs] of this.#busy) {
-      const own = jobs.filter((job) => {
-        const dropped = which(job.delivery);
-        if (dropped) this.#known.delete(job.delivery.id);
-        return !dropped;
-      });
-      this.#busy.set(payment_id, own);
-    }
-    this.complete = false;
+    for (const [payment_id, waiting] of this.#busy) this.#busy.set(payment_id, waiting.filter(kept));
   }
 }

@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { createTestDatabase } from '../../test/database.ts';
 import { createLog } from '../core/log.ts';
 import { SHARDS } from './deliveries.ts';
-import { createMembership, ownerOf } from './membership.ts';
+import { Membership, ownerOf } from './membership.ts';
 
 test('every shard has one owner, whatever the order in which servers are seen, and one that leaves moves only its own', () => {
   const servers = fc.uniqueArray(fc.integer({ min: 1, max: 2 ** 31 - 1 }), { minLength: 1, maxLength: 6 });
@@ -25,7 +25,7 @@ test('every shard has one owner, whatever the order in which servers are seen, a
 test('a server whose lock is gone without a word sees that and joins again', async () => {
   const database = await createTestDatabase();
   const connections: pg.Client[] = [];
-  const membership = createMembership({
+  const membership = new Membership({
     db: {
       ...database.db,
       async connect() {

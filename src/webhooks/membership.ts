@@ -4,15 +4,6 @@ import type { Logger } from 'pino';
 import type { Database } from '../core/db.ts';
 import { SHARDS } from './deliveries.ts';
 
-/** Which shards this process sends: each is sent by one server, and servers agree without talking. */
-export interface Membership {
-  owns(shard: number): boolean;
-  shards(): number[];
-  /** `changed` runs when shards came or went. */
-  start(changed: () => void): Promise<void>;
-  stop(): Promise<void>;
-}
-
 const LOCK_CLASS = 7_001_003;
 const LOOK_MS = 1000;
 // A server that has just come waits until the others have seen it, so that they do not both send.
@@ -26,32 +17,60 @@ export function ownerOf(shard: number, servers: readonly number[]): number | und
   return [...servers].sort((a, b) => weight(b, shard) - weight(a, shard) || b - a)[0];
 }
 
-/** Joins the servers that send; an advisory lock on a connection of its own says that this one lives. */
-export function createMembership({ db, log }: { db: Database; log: Logger }): Membership {
-  const number = randomInt(1, 2 ** 31 - 1);
-  let client: pg.Client | null = null;
-  let timer: NodeJS.Timeout | null = null;
-  let looking: Promise<void> | null = null;
-  let own = new Set<number>();
+/**
+ * Which shards this process sends: each is sent by one server, and servers agree without talking. An advisory lock on
+ * a connection of its own says that this one lives.
+ */
+export class Membership {
+  readonly #db: Database;
+  readonly #log: Logger;
+  readonly #number = randomInt(1, 2 ** 31 - 1);
   /** Since when this process would own a shard, by a clock that only goes forward. */
-  const since = new Map<number, number>();
-  let onChange = (): void => {};
+  readonly #since = new Map<number, number>();
+  #own: ReadonlySet<number> = new Set();
+  #client: pg.Client | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #looking: Promise<void> | null = null;
+  #onChange = (): void => {};
 
-  async function join(): Promise<void> {
-    if (client) return;
-    const fresh = await db.connect();
-    const lost = (): void => {
-      if (client === fresh) client = null;
-    };
-    fresh.on('error', lost);
-    fresh.on('end', lost);
-    await fresh.query('SELECT pg_advisory_lock($1, $2)', [LOCK_CLASS, number]);
-    client = fresh;
+  constructor({ db, log }: { db: Database; log: Logger }) {
+    this.#db = db;
+    this.#log = log;
   }
 
-  async function look(): Promise<void> {
-    await join();
-    const rows = await db.query<{ server: bigint }>(
+  owns(shard: number): boolean {
+    return this.#own.has(shard);
+  }
+
+  shards(): number[] {
+    return [...this.#own];
+  }
+
+  /** `changed` runs when shards came or went. */
+  async start(changed: () => void): Promise<void> {
+    this.#onChange = changed;
+    await this.#tick();
+    this.#timer = setInterval(() => void this.#tick(), LOOK_MS);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer) clearInterval(this.#timer);
+    await this.#looking;
+    this.#own = new Set();
+    await this.#client?.end().catch(() => {});
+  }
+
+  #tick(): Promise<void> {
+    return (this.#looking ??= this.#look()
+      .catch((error: unknown) =>
+        this.#log.warn({ err: error }, 'other servers not seen, will be tried again'),
+      )
+      .finally(() => (this.#looking = null)));
+  }
+
+  async #look(): Promise<void> {
+    await this.#join();
+    const rows = await this.#db.query<{ server: bigint }>(
       `SELECT objid::bigint AS server FROM pg_locks
        WHERE locktype = 'advisory' AND classid = ${LOCK_CLASS} AND objsubid = 2 AND granted
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
@@ -59,53 +78,50 @@ export function createMembership({ db, log }: { db: Database; log: Logger }): Me
       'servers that send',
     );
     const servers = rows.map(({ server }) => Number(server));
-    // Held by a connection that looks alive here: after a failover, or behind a network that dropped it.
-    if (!servers.includes(number)) {
-      log.warn('the lock of this server is gone, it joins again');
-      const gone = client;
-      client = null;
-      own = new Set();
-      since.clear();
-      onChange();
-      // Not waited for: nobody may be there to answer.
-      void gone?.end().catch(() => {});
-      return;
-    }
-    const alone = servers.length === 1 && servers[0] === number;
-    const now_ms = performance.now();
-    const fresh = new Set<number>();
-    for (let shard = 0; shard < SHARDS; shard += 1) {
-      if (ownerOf(shard, servers) !== number) {
-        since.delete(shard);
-        continue;
-      }
-      const from = since.get(shard) ?? now_ms;
-      since.set(shard, from);
-      if (alone || own.has(shard) || now_ms - from >= SETTLE_MS) fresh.add(shard);
-    }
-    const same = fresh.size === own.size && [...fresh].every((shard) => own.has(shard));
-    own = fresh;
-    if (!same) onChange();
+    if (!servers.includes(this.#number)) return this.#leave();
+    const own = this.#shareOf(servers);
+    const same = own.size === this.#own.size && [...own].every((shard) => this.#own.has(shard));
+    this.#own = own;
+    if (!same) this.#onChange();
   }
 
-  const tick = (): Promise<void> =>
-    (looking ??= look()
-      .catch((error: unknown) => log.warn({ err: error }, 'other servers not seen, will be tried again'))
-      .finally(() => (looking = null)));
+  async #join(): Promise<void> {
+    if (this.#client) return;
+    const fresh = await this.#db.connect();
+    const lost = (): void => {
+      if (this.#client === fresh) this.#client = null;
+    };
+    fresh.on('error', lost);
+    fresh.on('end', lost);
+    await fresh.query('SELECT pg_advisory_lock($1, $2)', [LOCK_CLASS, this.#number]);
+    this.#client = fresh;
+  }
 
-  return {
-    owns: (shard) => own.has(shard),
-    shards: () => [...own],
-    async start(changed) {
-      onChange = changed;
-      await tick();
-      timer = setInterval(() => void tick(), LOOK_MS);
-    },
-    async stop() {
-      if (timer) clearInterval(timer);
-      await looking;
-      own = new Set();
-      await client?.end().catch(() => {});
-    },
-  };
+  /** The lock was held by a connection that looks alive here: after a failover, or behind a network that dropped it. */
+  #leave(): void {
+    this.#log.warn('the lock of this server is gone, it joins again');
+    const gone = this.#client;
+    this.#client = null;
+    this.#own = new Set();
+    this.#since.clear();
+    this.#onChange();
+    // Not waited for: nobody may be there to answer.
+    void gone?.end().catch(() => {});
+  }
+
+  /** What it sends from now on: its shards, new ones once the others know, at once where there are no others. */
+  #shareOf(servers: readonly number[]): Set<number> {
+    const now_ms = performance.now();
+    const own = new Set<number>();
+    for (let shard = 0; shard < SHARDS; shard += 1) {
+      if (ownerOf(shard, servers) !== this.#number) {
+        this.#since.delete(shard);
+        continue;
+      }
+      const from = this.#since.get(shard) ?? now_ms;
+      this.#since.set(shard, from);
+      if (servers.length === 1 || this.#own.has(shard) || now_ms - from >= SETTLE_MS) own.add(shard);
+    }
+    return own;
+  }
 }

@@ -34,7 +34,7 @@ export const comeDown = (db: Database): Promise<boolean> =>
     await sql.query(`UPDATE webhook_deliveries SET horizon = ${DONE} WHERE horizon IS NOT NULL`);
     await sql.query(`UPDATE webhooks SET since = least(since, ${TO_DO})`);
     await sql.query(
-      `UPDATE event_places SET horizon = ${DONE}, seq = CASE name WHEN 'deliveries' THEN $1::bigint ELSE 0 END`,
+      `UPDATE event_places SET epoch = epoch + 1, horizon = ${DONE}, seq = CASE name WHEN 'deliveries' THEN $1::bigint ELSE 0 END`,
       [END_OF_HORIZON],
     );
     return true;

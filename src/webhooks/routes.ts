@@ -3,7 +3,7 @@ import { Type, type Static } from 'typebox';
 import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
-import { defineRoute, type Caller, type Route } from '../core/http.ts';
+import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
 import { abandonOpen, beginRounds } from './deliveries.ts';
@@ -33,15 +33,15 @@ export interface WebhookRouteDeps {
   changed(): void;
 }
 
-export const TAG = 'Webhooks';
 const LIST = '/organizations/{organization_id}/environments/{environment_id}/webhooks';
 export const ONE = `${LIST}/{webhook_id}`;
 const ERRORS = { 400: 'ErrorResponse_WebhookBadRequestError' } as const;
-export const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WebhookNotFoundError' } as const;
+const ERRORS_OF_ONE = { ...ERRORS, 404: 'ErrorResponse_WebhookNotFoundError' } as const;
 export const READ = ['READ', 'WRITE'] as const;
-export const NO_QUERY = Type.Object({});
 const environment = { organization_id: uuid(), environment_id: uuid() };
 export const PARAMS = Type.Object({ ...environment, webhook_id: uuid() });
+/** A route of one webhook, where it says nothing else. */
+export const route = routesWith({ tag: 'Webhooks', params: PARAMS, errors: ERRORS_OF_ONE });
 export const SORT = {
   sort_key: Type.Optional(Type.String({ enum: ['created_at', 'updated_at'] })),
   sort_order: Type.Optional(Type.String({ enum: ['ASC', 'DESC'], description: 'Default DESC' })),
@@ -90,136 +90,143 @@ export async function webhookOf(
 /** A secret that is shown once: 256 random bits. */
 const newSecret = (): string => `whsec_${randomBytes(32).toString('base64url')}`;
 
+type RegistrationDeps = WebhookRouteDeps & { time: () => string };
+
+const mayBePrivate = ({ allow_private }: WebhookRouteDeps, caller: Caller): boolean =>
+  allow_private && caller.environment_kind === 'staging';
+
+async function change(
+  { db, time, changed }: RegistrationDeps,
+  caller: Caller,
+  webhook_id: string,
+  what: WebhookChange,
+): Promise<void> {
+  const ref = refOf(caller, webhook_id);
+  const at = time();
+  if (what.status === 'active') await beginRounds(db, ref, at);
+  await db.transaction(async (sql) => {
+    if (!(await changeWebhook(sql, ref, what, at))) throw unknownWebhook(webhook_id);
+    if (what.status === 'deleted') await abandonOpen(sql, ref, at);
+  });
+  changed();
+}
+
+function sealed({ vault }: WebhookRouteDeps, secret: string, ref: WebhookRef): string {
+  if (!vault.has_key) throw invalid('this server keeps no secrets: its operator sets COULOMB_SECRET_KEY');
+  return vault.seal(secret, secretOwner(ref));
+}
+
+async function create(
+  deps: RegistrationDeps,
+  caller: Caller,
+  body: Static<typeof NewWebhook>,
+): Promise<object> {
+  checkName(body.name);
+  await checkUrl(body.url, mayBePrivate(deps, caller), deps.network);
+  const ref = refOf(caller, body.id.toLowerCase());
+  const shared_secret = newSecret();
+  const row = {
+    ...ref,
+    url: body.url,
+    name: body.name,
+    events: flattened(body.events as Subscription[]),
+    secret: sealed(deps, shared_secret, ref),
+  };
+  await deps.db.transaction(async (sql) => {
+    const count = await countWebhooks(sql, ref);
+    if (!(await insertWebhook(sql, row, deps.time()))) {
+      const context = { webhook_id: ref.id };
+      throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
+    }
+    // Thrown, so that what was inserted is not kept.
+    if (count >= deps.max_per_environment)
+      throw invalid(`this environment has ${count} webhooks: delete one first`);
+  });
+  deps.changed();
+  return { id: ref.id, shared_secret };
+}
+
 /** The operations on registrations. */
-export function registrationRoutes(deps: WebhookRouteDeps): Route[] {
-  const { db, vault, changed } = deps;
-  const time = createTimestamps(deps.clock);
-  const mayBePrivate = (caller: Caller): boolean =>
-    deps.allow_private && caller.environment_kind === 'staging';
-
-  async function change(caller: Caller, webhook_id: string, what: WebhookChange): Promise<void> {
-    const ref = refOf(caller, webhook_id);
-    const at = time();
-    if (what.status === 'active') await beginRounds(db, ref, at);
-    await db.transaction(async (sql) => {
-      if (!(await changeWebhook(sql, ref, what, at))) throw unknownWebhook(webhook_id);
-      if (what.status === 'deleted') await abandonOpen(sql, ref, at);
-    });
-    changed();
-  }
-
-  function sealed(secret: string, ref: WebhookRef): string {
-    if (!vault.has_key) throw invalid('this server keeps no secrets: its operator sets COULOMB_SECRET_KEY');
-    return vault.seal(secret, secretOwner(ref));
-  }
-
-  async function create(caller: Caller, body: Static<typeof NewWebhook>): Promise<object> {
-    checkName(body.name);
-    await checkUrl(body.url, mayBePrivate(caller), deps.network);
-    const ref = refOf(caller, body.id.toLowerCase());
-    const shared_secret = newSecret();
-    const row = {
-      ...ref,
-      url: body.url,
-      name: body.name,
-      events: flattened(body.events as Subscription[]),
-      secret: sealed(shared_secret, ref),
-    };
-    await db.transaction(async (sql) => {
-      const count = await countWebhooks(sql, ref);
-      if (!(await insertWebhook(sql, row, time()))) {
-        const context = { webhook_id: ref.id };
-        throw new ApiError('webhook_exists', `webhook ${ref.id} exists`, { context });
-      }
-      // Thrown, so that what was inserted is not kept.
-      if (count >= deps.max_per_environment)
-        throw invalid(`this environment has ${count} webhooks: delete one first`);
-    });
-    changed();
-    return { id: ref.id, shared_secret };
-  }
-
+export function registrationRoutes(given: WebhookRouteDeps): Route[] {
+  const deps = { ...given, time: createTimestamps(given.clock) };
   return [
-    listRoute(db),
-    defineRoute({
-      method: 'POST',
-      path: LIST,
-      operation_id: 'create_webhook',
-      tag: TAG,
-      summary: 'Register a webhook; its secret is shown now and never again',
-      permissions: ['WRITE'],
-      params: Type.Object(environment),
-      query: NO_QUERY,
-      body: NewWebhook,
-      success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
-      errors: { ...ERRORS, 409: 'ErrorResponse_WebhookConflictError' },
-      handler: ({ caller, body }) => create(caller, body),
-    }),
-    defineRoute({
-      method: 'GET',
-      path: ONE,
-      operation_id: 'get_webhook',
-      tag: TAG,
-      summary: 'Read one webhook',
-      permissions: READ,
-      params: PARAMS,
-      query: NO_QUERY,
-      success: { status: 200, schema: { $ref: '#/components/schemas/WebhookRead' } },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params }) => webhookView(await webhookOf(deps, caller, params.webhook_id)),
-    }),
-    defineRoute({
-      method: 'PATCH',
-      path: ONE,
-      operation_id: 'update_webhook',
-      tag: TAG,
-      summary: 'Change URL, name and events; the list of events is replaced as a whole',
-      permissions: ['WRITE'],
-      params: PARAMS,
-      query: NO_QUERY,
-      body: WebhookUpdate,
-      success: { status: 202 },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params, body }) => {
-        const { url, name } = body;
-        if (name !== undefined) checkName(name);
-        if (url !== undefined) await checkUrl(url, mayBePrivate(caller), deps.network);
-        const events = flattened(body.events as Subscription[]);
-        await change(caller, params.webhook_id, {
-          events,
-          ...(url === undefined ? {} : { url }),
-          ...(name === undefined ? {} : { name }),
-        });
-      },
-    }),
-    ...switchRoutes(change),
-    defineRoute({
-      method: 'POST',
-      path: `${ONE}/keys`,
-      operation_id: 'generate_webhook_key',
-      tag: TAG,
-      summary: 'Replace the secret: the new one signs from now on, and is shown now and never again',
-      permissions: ['WRITE'],
-      params: PARAMS,
-      query: NO_QUERY,
-      success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
-      errors: ERRORS_OF_ONE,
-      handler: async ({ caller, params }) => {
-        const shared_secret = newSecret();
-        const secret = sealed(shared_secret, refOf(caller, params.webhook_id));
-        await change(caller, params.webhook_id, { secret });
-        return { id: params.webhook_id, shared_secret };
-      },
-    }),
+    listRoute(deps),
+    createRoute(deps),
+    getRoute(deps),
+    updateRoute(deps),
+    ...switchRoutes(deps),
+    newKeyRoute(deps),
   ];
 }
 
-const listRoute = (db: Database): Route =>
-  defineRoute({
+const createRoute = (deps: RegistrationDeps): Route =>
+  route({
+    method: 'POST',
+    path: LIST,
+    operation_id: 'create_webhook',
+    summary: 'Register a webhook; its secret is shown now and never again',
+    permissions: ['WRITE'],
+    params: Type.Object(environment),
+    body: NewWebhook,
+    success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
+    errors: { ...ERRORS, 409: 'ErrorResponse_WebhookConflictError' },
+    handler: ({ caller, body }) => create(deps, caller, body),
+  });
+
+const getRoute = (deps: RegistrationDeps): Route =>
+  route({
+    method: 'GET',
+    path: ONE,
+    operation_id: 'get_webhook',
+    summary: 'Read one webhook',
+    permissions: READ,
+    success: { status: 200, schema: { $ref: '#/components/schemas/WebhookRead' } },
+    handler: async ({ caller, params }) => webhookView(await webhookOf(deps, caller, params.webhook_id)),
+  });
+
+const updateRoute = (deps: RegistrationDeps): Route =>
+  route({
+    method: 'PATCH',
+    path: ONE,
+    operation_id: 'update_webhook',
+    summary: 'Change URL, name and events; the list of events is replaced as a whole',
+    permissions: ['WRITE'],
+    body: WebhookUpdate,
+    success: { status: 202 },
+    handler: async ({ caller, params, body }) => {
+      const { url, name } = body;
+      if (name !== undefined) checkName(name);
+      if (url !== undefined) await checkUrl(url, mayBePrivate(deps, caller), deps.network);
+      const events = flattened(body.events as Subscription[]);
+      await change(deps, caller, params.webhook_id, {
+        events,
+        ...(url === undefined ? {} : { url }),
+        ...(name === undefined ? {} : { name }),
+      });
+    },
+  });
+
+const newKeyRoute = (deps: RegistrationDeps): Route =>
+  route({
+    method: 'POST',
+    path: `${ONE}/keys`,
+    operation_id: 'generate_webhook_key',
+    summary: 'Replace the secret: the new one signs from now on, and is shown now and never again',
+    permissions: ['WRITE'],
+    success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
+    handler: async ({ caller, params }) => {
+      const shared_secret = newSecret();
+      const secret = sealed(deps, shared_secret, refOf(caller, params.webhook_id));
+      await change(deps, caller, params.webhook_id, { secret });
+      return { id: params.webhook_id, shared_secret };
+    },
+  });
+
+const listRoute = ({ db }: RegistrationDeps): Route =>
+  route({
     method: 'GET',
     path: '/organizations/{organization_id}/webhooks',
     operation_id: 'get_webhooks_as_user',
-    tag: TAG,
     summary: "List the webhooks of the key's environment; deleted ones only when asked for",
     permissions: READ,
     params: Type.Object({ organization_id: uuid() }),
@@ -242,32 +249,26 @@ const listRoute = (db: Database): Route =>
   });
 
 /** start, stop and delete: each sets the status, and has no body. */
-function switchRoutes(
-  change: (caller: Caller, webhook_id: string, what: WebhookChange) => Promise<void>,
-): Route[] {
-  const route = (
+function switchRoutes(deps: RegistrationDeps): Route[] {
+  const to = (
     method: 'POST' | 'DELETE',
     path: string,
     operation_id: string,
     summary: string,
     status: Webhook['status'],
   ): Route =>
-    defineRoute({
+    route({
       method,
       path,
       operation_id,
-      tag: TAG,
       summary,
       permissions: ['WRITE'],
-      params: PARAMS,
-      query: NO_QUERY,
       success: { status: 202 },
-      errors: ERRORS_OF_ONE,
-      handler: ({ caller, params }) => change(caller, params.webhook_id, { status }),
+      handler: ({ caller, params }) => change(deps, caller, params.webhook_id, { status }),
     });
   return [
-    route('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
-    route('POST', `${ONE}/start`, 'start_webhook_as_user', 'Deliver again, what was queued first', 'active'),
-    route('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
+    to('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
+    to('POST', `${ONE}/start`, 'start_webhook_as_user', 'Deliver again, what was queued first', 'active'),
+    to('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
   ];
 }

@@ -181,3 +181,14 @@ export async function stopFailing(sql: Sql, ref: WebhookRef, since: string, at: 
   );
   return rows.length > 0;
 }
+
+/** Of these API keys, those that may read no more: revoked, expired or gone. */
+export async function withdrawnKeys(sql: Sql, key_ids: readonly string[], at: string): Promise<Set<string>> {
+  const rows = await sql.query<{ id: string }>(
+    `SELECT k.id FROM unnest($1::uuid[]) AS k(id) WHERE NOT EXISTS (
+       SELECT 1 FROM api_keys a WHERE a.id = k.id AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > $2))`,
+    [key_ids, at],
+    'keys of streams',
+  );
+  return new Set(rows.map(({ id }) => id));
+}

@@ -18,7 +18,7 @@ test('threat 13: every range that is not public is blocked, in every notation', 
     assert.ok(!isBlocked(address), address);
 });
 
-test('in production a URL is https on 443 or 8443, to a public address, without credentials', async () => {
+test('threat 13: in production a URL is https on 443 or 8443, to a public address, without credentials', async () => {
   const network = openNetwork(
     (name) => Promise.resolve([{ address: name.startsWith('in') ? '10.0.0.7' : '93.184.216.34', family: 4 }]),
     1000,
@@ -59,7 +59,7 @@ test('in production a URL is https on 443 or 8443, to a public address, without 
   await network.close();
 });
 
-test('a URL that was stored under wider rules is not called: the rules are applied at the connection, too', async () => {
+test('threat 13: a URL that was stored under wider rules is not called: the rules are applied at the connection, too', async () => {
   const network = openNetwork(() => Promise.resolve([{ address: '127.0.0.1', family: 4 }]), 1000);
   const call = (url: string, allow_private: boolean): Promise<unknown> =>
     request(url, { dispatcher: network.dispatcher(allow_private) }).then(

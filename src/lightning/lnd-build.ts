@@ -1,0 +1,122 @@
+import { createHash } from 'node:crypto';
+import { RawTx, Transaction } from '@scure/btc-signer';
+import { checkAddress } from './address.ts';
+import { bytesOf, failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import type { BuildRequest, BuiltTransaction, ChainParams } from './node.ts';
+
+export interface LndChainDeps {
+  client: LndClient;
+  chain(): ChainParams;
+}
+
+/** An output of the wallet that is reserved. */
+export interface Lease {
+  id: Uint8Array;
+  outpoint: { txid_bytes: Uint8Array; txid_str: string; output_index: number };
+  value: string;
+}
+
+/** Blocks within which a transaction should confirm; the fastest that fits under the cap is taken. */
+const TARGETS = [6, 36, 144] as const;
+/** The inputs of a stored transaction stay reserved while it waits to be broadcast. */
+const LEASE_SECONDS = 10 * 24 * 3600;
+const INSUFFICIENT = /insufficient funds|insufficient input|not enough/i;
+
+/** The lock under which a payment's inputs are reserved: the same payment finds its own again. */
+const lockOf = (reference: string): Buffer => createHash('sha256').update(`coulomb ${reference}`).digest();
+
+/** Builds and signs a transaction whose inputs stay reserved for this payment; says why where it cannot. */
+export async function buildTransaction(deps: LndChainDeps, request: BuildRequest): Promise<BuiltTransaction> {
+  try {
+    return await build(deps, request);
+  } catch (error) {
+    const failure = failureOf(error);
+    if (isLinkFailure(failure)) return { state: 'later', detail: failure.details };
+    if (INSUFFICIENT.test(failure.details) && (await hasMoneyLater(deps.client, request.amount_sats))) {
+      return { state: 'later', detail: failure.details };
+    }
+    if (/permission denied/i.test(failure.details)) {
+      return { state: 'failed', code: 'node_permission_denied', detail: failure.details };
+    }
+    return { state: 'failed', code: 'transaction_build_failed', detail: failure.details };
+  }
+}
+
+async function releaseLeases(client: LndClient, id: Buffer): Promise<void> {
+  const { locked_utxos } = await client.ask<{ locked_utxos: Lease[] }>('wallet', 'listLeases', {});
+  for (const lease of locked_utxos.filter((other) => id.equals(other.id))) {
+    await client.ask('wallet', 'releaseOutput', { id, outpoint: lease.outpoint });
+  }
+}
+
+async function fund(client: LndClient, request: BuildRequest, sat_per_kw: bigint, id: Buffer) {
+  const funded = await client.ask<{ funded_psbt: Uint8Array; locked_utxos: Lease[] }>('wallet', 'fundPsbt', {
+    raw: { outputs: { [request.address]: request.amount_sats.toString() } },
+    sat_per_kw: sat_per_kw.toString(),
+    min_confs: 1,
+    change_type: 'CHANGE_ADDRESS_TYPE_P2TR',
+    custom_lock_id: id,
+    lock_expiration_seconds: LEASE_SECONDS,
+  });
+  const inputs = funded.locked_utxos.reduce((sum, { value }) => sum + BigInt(value), 0n);
+  const psbt = Transaction.fromPSBT(Uint8Array.from(funded.funded_psbt), { allowUnknownOutputs: true });
+  let outputs = 0n;
+  for (let index = 0; index < psbt.outputsLength; index += 1) outputs += psbt.getOutput(index).amount ?? 0n;
+  return { psbt: funded.funded_psbt, fee_sats: inputs - outputs };
+}
+
+async function finish(
+  { client, chain }: LndChainDeps,
+  request: BuildRequest,
+  psbt: Uint8Array,
+  fee_sats: bigint,
+): Promise<BuiltTransaction> {
+  const { raw_final_tx } = await client.ask<{ raw_final_tx: Uint8Array }>('wallet', 'finalizePsbt', {
+    funded_psbt: psbt,
+  });
+  const raw = hexOf(raw_final_tx);
+  const checked = checkAddress(request.address, chain());
+  if (!checked.ok) throw new Error(`not an address of the node's chain: ${request.address}`);
+  const decoded = RawTx.decode(Uint8Array.from(raw_final_tx));
+  const vout = decoded.outputs.findIndex(
+    ({ script, amount }) => hexOf(script) === checked.script && amount === request.amount_sats,
+  );
+  if (vout < 0) throw new Error('the node built a transaction without the output that was asked for');
+  return { state: 'built', tx_id: transactionId(raw), vout, raw, fee_sats };
+}
+
+async function build(deps: LndChainDeps, request: BuildRequest): Promise<BuiltTransaction> {
+  const { client } = deps;
+  const id = lockOf(request.reference);
+  let best: { fee_sats: bigint; target: number } | null = null;
+  for (const target of TARGETS) {
+    const { sat_per_kw } = await client.ask<{ sat_per_kw: string }>('wallet', 'estimateFee', {
+      conf_target: target,
+    });
+    await releaseLeases(client, id);
+    const funded = await fund(client, request, BigInt(sat_per_kw), id);
+    if (funded.fee_sats <= request.max_fee_sats) return finish(deps, request, funded.psbt, funded.fee_sats);
+    best = { fee_sats: funded.fee_sats, target };
+  }
+  await releaseLeases(client, id);
+  return {
+    state: 'failed',
+    code: 'broadcast_fee_above_max',
+    detail: `the transaction would cost ${best?.fee_sats} sats, the cap is ${request.max_fee_sats}`,
+    context: {
+      estimated_fee_sats: Number(best?.fee_sats),
+      max_fee_sats: Number(request.max_fee_sats),
+      target_blocks: best?.target,
+    },
+  };
+}
+
+/** Whether change that is still unconfirmed would suffice: then the payment waits for it. */
+async function hasMoneyLater(client: LndClient, amount_sats: bigint): Promise<boolean> {
+  const balance = await client.ask<{ total_balance: string }>('default', 'walletBalance', { min_confs: 0 });
+  return BigInt(balance.total_balance) > amount_sats;
+}
+
+/** The id of a signed transaction. */
+const transactionId = (raw: string): string =>
+  Transaction.fromRaw(bytesOf(raw), { allowUnknownOutputs: true, allowUnknownInputs: true }).id;
