@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { revokeKey } from '../src/admin/keys.ts';
+import { insertEvents } from '../src/core/events.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
 import { newTenant } from './fixtures.ts';
 import { atEnd, openServer } from './setup.ts';
@@ -245,3 +246,25 @@ async function openStreams(): Promise<number> {
   const text = await (await fetch(`${server.base_url.replace('/v1', '')}/metrics`)).text();
   return Number(/^coulomb_event_streams (\d+)$/m.exec(text)?.[1]);
 }
+
+test('an event that cannot be shown ends the streams that would tell it, and no other', async () => {
+  const other = await newTenant(server.db);
+  const { organization_id, environment_id, wallet_id } = other;
+  const stream = await follow();
+  const theirs = await openStream(
+    `${server.base_url}/organizations/${organization_id}/environments/${environment_id}/events`,
+    { 'x-api-key': other.api_key },
+  );
+  opened.push(theirs);
+  // Both are told by what follows the events for all.
+  const first = await paid();
+  await stream.until(() => names(stream, first).length === 3, 'three events');
+  const event = { organization_id, environment_id, payment_id: wallet_id, wallet_id };
+  const what = { type: 'receive', event: 'completed', payment: {}, at: new Date().toISOString() };
+  await insertEvents(server.db, [{ ...event, ...what }]);
+  const id = await paid();
+  await stream.until(() => names(stream, id).length === 3, 'the events after it');
+  await theirs.until(() => theirs.ended, 'the end of the stream that would skip it');
+  assert.equal(theirs.frames.length, 0);
+  assert.equal(stream.ended, false);
+});

@@ -9,9 +9,12 @@ import type { Database } from '../core/db.ts';
 import { insertEvents } from '../core/events.ts';
 import { createLog } from '../core/log.ts';
 import { createVault } from '../core/vault.ts';
+import { createAlarm } from '../core/alarm.ts';
 import { createBodies } from './body.ts';
+import { CHANNELS } from './channels.ts';
 import { Courier } from './courier.ts';
 import { SHARDS } from './deliveries.ts';
+import { Fan } from './fan.ts';
 import { fanOut } from './fanout.ts';
 import type { DueDelivery } from './queue.ts';
 import { createResolve } from './resolve.ts';
@@ -47,8 +50,8 @@ async function register(): Promise<WebhookRef> {
   return ref;
 }
 
-/** Writes events of payments and makes their deliveries. */
-async function deliver(...told: [payment_id: string, event: string][]): Promise<DueDelivery[]> {
+/** Writes events of payments of an environment. */
+async function write(...told: [payment_id: string, event: string][]): Promise<void> {
   const events = told.map(([payment_id, event]) => ({
     ...scope,
     payment_id,
@@ -59,6 +62,11 @@ async function deliver(...told: [payment_id: string, event: string][]): Promise<
     at: '2026-01-01T00:00:00Z',
   }));
   await insertEvents(database.db, events);
+}
+
+/** Writes events and makes their deliveries. */
+async function deliver(...told: [payment_id: string, event: string][]): Promise<DueDelivery[]> {
+  await write(...told);
   for (;;) {
     const fresh = (await fanOut(database.db, '2026-01-01T00:00:00Z', 100))?.fresh ?? [];
     if (fresh.length > 0) return fresh;
@@ -70,18 +78,22 @@ interface Watched {
   db: Database;
   /** Runs before a query of this name; what it throws is the query's. */
   before: Map<string, () => Promise<void> | void>;
+  /** Runs after it, as if its answer were lost where it throws. */
+  after: Map<string, (rows: unknown[]) => Promise<void> | void>;
   /** Queries of each name that have ended. */
   done: Map<string, number>;
 }
 function watched(): Watched {
   const watch: Watched = {
     before: new Map(),
+    after: new Map(),
     done: new Map(),
     db: {
       ...database.db,
       async query(text, values, name = '') {
         await watch.before.get(name)?.();
         const rows = await database.db.query(text, values, name);
+        await watch.after.get(name)?.(rows);
         watch.done.set(name, (watch.done.get(name) ?? 0) + 1);
         return rows as never;
       },
@@ -90,14 +102,19 @@ function watched(): Watched {
   return watch;
 }
 
+const log = createLog('fatal');
+const sharing = (shards: () => readonly number[]) => ({
+  owns: (shard: number) => shards().includes(shard),
+  shards: () => [...shards()],
+});
 function courierOn(db: Database, shards: () => readonly number[]): Courier {
   return new Courier({
     db,
     clock: systemClock,
-    log: createLog('fatal'),
+    log,
     vault,
     network,
-    membership: { owns: (shard) => shards().includes(shard), shards: () => [...shards()] },
+    membership: sharing(shards),
     bodies: createBodies((row) => row),
     written: () => 0,
     allow_private: true,
@@ -184,5 +201,38 @@ test("while the database's clock is behind the time of the last deliveries, a pa
   courier.offer(await deliver([payment_id, 'completed']));
   await until(() => told(payment_id).length >= 2);
   assert.deepEqual(told(payment_id), ['generated', 'completed']);
+  await courier.stop();
+});
+
+test('deliveries that were made while the answer of the database was lost go out before what is made next', async () => {
+  await register();
+  const watch = watched();
+  const courier = courierOn(watch.db, () => ALL);
+  courier.start();
+  // The next look at everything is seconds away.
+  await until(() => (watch.done.get('active webhooks') ?? 0) > 1);
+  await new Promise((done) => setTimeout(done, 100));
+  const payment_id = randomUUID();
+  let lost = false;
+  watch.after.set('make deliveries', async (rows) => {
+    if (lost || !rows.some((row) => (row as { id: string | null }).id !== null)) return;
+    lost = true;
+    await write([payment_id, 'completed']);
+    throw new Error('the connection is gone');
+  });
+  await write([payment_id, 'generated']);
+  const fan = new Fan({
+    db: watch.db,
+    clock: systemClock,
+    log,
+    alarm: createAlarm({ db: database.db, log }, Object.values(CHANNELS)),
+    courier,
+    membership: sharing(() => ALL),
+    startOver: () => {},
+  });
+  fan.start();
+  await until(() => told(payment_id).length >= 2);
+  assert.deepEqual(told(payment_id), ['generated', 'completed']);
+  await fan.stop();
   await courier.stop();
 });

@@ -15,7 +15,7 @@ export interface FanDeps {
   log: Logger;
   alarm: Alarm;
   courier: Courier;
-  membership: Membership;
+  membership: Pick<Membership, 'owns'>;
   /** The order of events was counted anew. */
   startOver(): void;
 }
@@ -99,9 +99,9 @@ export class Fan {
   #follow({ from, to }: FanOut): void {
     const before = this.#passed;
     this.#passed = to;
-    if (!before) return;
-    if (isAfter(before, from)) this.#deps.startOver();
-    if (before.horizon !== from.horizon || before.seq !== from.seq) this.#deps.courier.look();
+    if (before && isAfter(before, from)) this.#deps.startOver();
+    // The first time, too: a pass whose answer was lost made deliveries of which nobody here knows.
+    if (before?.horizon !== from.horizon || before.seq !== from.seq) this.#deps.courier.look();
   }
 
   #hand({ fresh }: FanOut): void {

@@ -189,8 +189,18 @@ export class Hub {
     const set = this.#streams.get(scopeKey(event));
     if (!set) return;
     let frame: Buffer | null = null;
-    for (const stream of set)
-      this.#tell(stream, event, () => (frame ??= Buffer.from(this.#frameOf(event, epoch))));
+    for (const stream of set) {
+      try {
+        this.#tell(stream, event, () => (frame ??= Buffer.from(this.#frameOf(event, epoch))));
+      } catch (error) {
+        // Told further, it would skip this one.
+        this.#deps.log.error(
+          { err: error, key_id: stream.key_id, seq: event.seq },
+          'event not shown to a stream',
+        );
+        this.#close(stream);
+      }
+    }
   }
 
   #tell(stream: Stream, event: StoredEvent, frame: () => string | Buffer): void {
