@@ -4,8 +4,8 @@ import { resolveByOperator } from '../../src/admin/operator.ts';
 import { actor } from '../actor.ts';
 import { createClient } from '../client.ts';
 import { newTenant } from '../fixtures.ts';
-import { holdCount, ready, someoneWaits } from './fixture.ts';
-import { createGround } from './ground.ts';
+import { ready } from './fixture.ts';
+import { createGround, lostCall } from './ground.ts';
 import { eventually } from './ports.ts';
 
 const ground = createGround();
@@ -26,79 +26,6 @@ fault('threat 3: a node whose answers never come keeps the hold; the truth is fo
   ground.net.link.reset();
   assert.equal((await ground.me.ended(id)).status, 'completed');
   assert.equal(await attemptsOf(invoice.payment_hash), 1);
-  await atRest();
-});
-
-/** A send whose call is held by the link, bytes and all; the server is killed before it could be answered. */
-async function lostCall(before: () => Promise<unknown> = () => Promise.resolve()) {
-  const invoice = await ground.net.carol.invoice({ amount_msats: 10_000_000n });
-  await before();
-  ground.net.link.hold();
-  const id = await ground.me.accept(ground.me.sendBody({ payment_request: invoice.payment_request }));
-  await eventually(async () => {
-    const [row] = await ground.place.db.query('SELECT 1 FROM payments WHERE id = $1 AND state = $2', [
-      id,
-      'dispatched',
-    ]);
-    assert.ok(row);
-  });
-  // The state is committed before the call: let the call reach the link.
-  await new Promise((done) => setTimeout(done, 200));
-  await ground.place.kill();
-  return { id, ...invoice };
-}
-
-fault('a call that the link delivers after a restart: paid once, never released before', async () => {
-  const { total } = await ground.me.balance();
-  const { id, payment_hash } = await lostCall();
-  await restart();
-  assert.deepEqual([(await ground.me.get(id)).status, (await ground.me.balance()).holds], ['approved', 1]);
-  ground.net.link.mend();
-  const sent = await ground.me.ended(id);
-  assert.equal(sent.status, 'completed', JSON.stringify(sent.error));
-  assert.equal(await attemptsOf(payment_hash), 1);
-  assert.equal((await ground.me.balance()).total, total - 10_000_000 - (sent.data.fees?.amount ?? 0));
-  await atRest();
-});
-
-fault(
-  'a call that another server made counts anew: nobody repeats it while it can still arrive',
-  async () => {
-    const { id, payment_hash } = await lostCall();
-    await restart();
-    // When this server would call again, another one just writes down that it does; its call is on its way.
-    const other = await holdCount(ground.place.db, id);
-    await someoneWaits(ground.place.db, 60_000);
-    await other.free();
-    await new Promise((done) => setTimeout(done, 18_000));
-    assert.equal(
-      await ground.net.carol.invoiceState(payment_hash),
-      'OPEN',
-      'no second call beside the first',
-    );
-    assert.equal((await ground.me.ended(id)).status, 'completed');
-    assert.equal(await attemptsOf(payment_hash), 1);
-    await atRest();
-  },
-);
-
-fault('a call that the link delivers after the send has failed is refused by the node', async () => {
-  const { total } = await ground.me.balance();
-  const { id, payment_hash } = await lostCall(() => ground.net.carol.kill());
-  await restart();
-  const failed = await ground.me.ended(id);
-  assert.deepEqual([failed.status, (await ground.me.balance()).holds], ['failed', 0]);
-  await ground.net.carol.start();
-  await ground.net.carol.connect(ground.net.bob);
-  await eventually(async () => {
-    assert.equal((await ground.net.bob.channels()).filter(({ active }) => active).length, 3);
-  });
-  await ground.net.ours.ask('resetMissionControl', {}, 'router');
-  ground.net.link.mend();
-  // Were it taken, it would be paid within a second: the way to carol works again.
-  await new Promise((done) => setTimeout(done, 5000));
-  assert.equal(await ground.net.carol.invoiceState(payment_hash), 'OPEN');
-  assert.equal((await ground.me.balance()).total, total);
   await atRest();
 });
 
@@ -178,7 +105,7 @@ fault(
       payment_request: (await ground.net.carol.invoice({ amount_msats: 1_000_000n })).payment_request,
     });
     assert.equal(known.status, 'completed');
-    const { id, payment_hash } = await lostCall();
+    const { id, payment_hash } = await lostCall(ground);
     await ground.net.ours.ask('deleteAllPayments', { failed_payments_only: false, all_payments: true });
     await restart();
     await eventually(async () => {

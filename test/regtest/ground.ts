@@ -95,3 +95,25 @@ export function createGround() {
     },
   };
 }
+
+/** A send whose call is held by the link, bytes and all; the server is killed before it could be answered. */
+export async function lostCall(
+  { net, me, place }: ReturnType<typeof createGround>,
+  before_it: () => Promise<unknown> = () => Promise.resolve(),
+) {
+  const invoice = await net.carol.invoice({ amount_msats: 10_000_000n });
+  await before_it();
+  net.link.hold();
+  const id = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
+  await eventually(async () => {
+    const [row] = await place.db.query('SELECT 1 FROM payments WHERE id = $1 AND state = $2', [
+      id,
+      'dispatched',
+    ]);
+    assert.ok(row);
+  });
+  // The state is committed before the call: let the call reach the link.
+  await new Promise((done) => setTimeout(done, 200));
+  await place.kill();
+  return { id, ...invoice };
+}
