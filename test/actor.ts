@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { TestServer } from './fixtures.ts';
+import { GIVE_UP_MS, growingPause } from './wait.ts';
 
 /** A payment as the API shows it, as far as tests look into it. */
 export interface Shown {
@@ -56,11 +57,8 @@ export interface WalletShown {
 }
 
 const TERMINAL = ['completed', 'failed', 'expired'];
-// Bound of a wait, not a claim about speed: a payment that takes longer is stuck.
-const WAIT_MS = 20_000;
-
 /** What a client of one environment does, over HTTP; every answer is validated by the client beneath. */
-export function actor(server: TestServer, wait_ms = WAIT_MS) {
+export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
   const { organization_id, environment_id, wallet_id } = server.credentials;
   const base = `/organizations/${organization_id}/environments/${environment_id}`;
 
@@ -85,11 +83,12 @@ export function actor(server: TestServer, wait_ms = WAIT_MS) {
   }
   async function until(id: string, reached: (payment: Shown) => boolean): Promise<Shown> {
     const give_up_at = Date.now() + wait_ms;
+    const pause = growingPause();
     for (;;) {
       const payment = await get(id);
       if (reached(payment)) return payment;
       assert.ok(Date.now() < give_up_at, `payment ${id} stays ${payment.status}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await pause();
     }
   }
   const ended = (id: string) => until(id, (payment) => TERMINAL.includes(payment.status));
@@ -145,13 +144,14 @@ export function actor(server: TestServer, wait_ms = WAIT_MS) {
     },
     /** Ends a stuck send; waits for its hand-over to the node, which may still be under way. */
     async release(payment_hash: string, outcome: 'settle' | 'fail'): Promise<void> {
-      const give_up_at = Date.now() + WAIT_MS;
+      const give_up_at = Date.now() + GIVE_UP_MS;
+      const pause = growingPause();
       const body = { payment_hash, outcome };
       for (;;) {
         const answer = await server.client.request('POST', `${base}/sandbox/release`, { body });
         if (answer.status === 200) return;
         assert.ok(Date.now() < give_up_at, `${payment_hash} never came into flight`);
-        await new Promise((resolve) => setTimeout(resolve, 10));
+        await pause();
       }
     },
     async wallet(id = wallet_id): Promise<WalletShown> {

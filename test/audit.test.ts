@@ -1,19 +1,17 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { auditOn } from '../src/ledger/audit.ts';
 import { foldCounts } from '../src/payments/fold.ts';
-import { actor } from './actor.ts';
 import { dollars } from './dollars.ts';
-import { auditClean, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
+import { auditClean, rolledUp } from './fixtures.ts';
 import { cases, HISTORY, ids, TOTAL_OF_TRANSFERS } from './audit-cases.ts';
+import { openServer } from './setup.ts';
 import { checkSend } from './tenant.ts';
 
-let server: TestServer;
+const { server, me } = await openServer();
 
 before(async () => {
-  server = await startTestServer();
-  const me = actor(server);
   ids.wallet = server.credentials.wallet_id;
   ids.line = server.credentials.line_of_credit_id;
   await me.fund(1_000_000);
@@ -43,7 +41,6 @@ before(async () => {
   await rolledUp(server.db);
   await foldCounts(server.db, 5000);
 });
-after(() => server.stop());
 
 test('the audit passes on what payments of every kind leave behind, and looked at all of it', async () => {
   await auditClean(server.db);

@@ -1,22 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { actor, type Shown } from './actor.ts';
-import { auditClean, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
+import { spawnServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { allowTreasury, checkSend, newKey, setPolicies, through, withKey } from './tenant.ts';
 
 const clock = { moved_ms: 0, now: () => Date.now() + clock.moved_ms };
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer({}, clock);
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer({}, clock);
 
 const LIMIT_MSATS = 5_000_000;
 const newWallet = () => me.newWallet(LIMIT_MSATS);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { contract, createValidator } from './contract.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
 type Json = Record<string, unknown>;
 interface Parameter {
@@ -22,13 +22,8 @@ interface Document {
   components: { schemas: Record<string, Json> };
 }
 
-let server: TestServer;
-let served: Document;
-before(async () => {
-  server = await startTestServer();
-  served = (await (await fetch(server.base_url.replace('/v1', '/openapi.json'))).json()) as Document;
-});
-after(() => server.stop());
+const { server } = await openServer();
+const served = (await (await fetch(server.base_url.replace('/v1', '/openapi.json'))).json()) as Document;
 
 const SERVED_OPERATIONS = 36;
 const METHODS = ['get', 'post', 'patch', 'put', 'delete'];

@@ -1,21 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { parseCommand, UsageError } from '../src/admin/commands.ts';
 import { changeLine, createLine, lockLine } from '../src/credit/store.ts';
 import { actor } from './actor.ts';
 import type { Client } from './client.ts';
-import { auditClean, newTenant, startTestServer, type TestServer } from './fixtures.ts';
+import { newTenant } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { newEnvironment, newKey, withKey } from './tenant.ts';
 
-let server: TestServer;
-before(async () => {
-  server = await startTestServer();
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server } = await openServer();
 
 interface Line {
   id: string;

@@ -48,6 +48,16 @@ export async function startCluster(under = tmpdir()): Promise<TestCluster> {
   };
 }
 
+/** The one of a whole run. It need not outlive this machine: no commit waits for the disk. */
+export async function startSharedCluster(): Promise<TestCluster> {
+  const cluster = await startCluster();
+  await withDatabase(cluster.url, async (db) => {
+    await db.query('ALTER SYSTEM SET fsync = off');
+    await db.query('SELECT pg_reload_conf()');
+  });
+  return cluster;
+}
+
 async function withDatabase(url: string, work: (db: Database) => Promise<unknown>): Promise<void> {
   const db = openDatabase({ url, ...LIMITS });
   try {

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { systemClock, type Clock } from '../src/core/clock.ts';
-import { actor } from './actor.ts';
 import { createClient } from './client.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
 import { newEnvironment, newKey } from './tenant.ts';
 
 const HOUR_MS = 3_600_000;
@@ -17,28 +15,17 @@ const clock: Clock = { now: () => systemClock.now() + ahead_ms };
 const names = new Map<string, string[]>();
 const asked: string[] = [];
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer({}, clock, undefined, (hostname) => {
-    asked.push(hostname);
-    const found = names.get(hostname);
-    const [address] = found ?? [];
-    if (found && found.length > 1) found.shift();
-    return address === undefined
-      ? Promise.reject(new Error('no such name'))
-      : Promise.resolve([{ address, family: address.includes(':') ? 6 : 4 }]);
-  });
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
+const { server, me } = await openServer({}, clock, undefined, (hostname) => {
+  asked.push(hostname);
+  const found = names.get(hostname);
+  const [address] = found ?? [];
+  if (found && found.length > 1) found.shift();
+  return address === undefined
+    ? Promise.reject(new Error('no such name'))
+    : Promise.resolve([{ address, family: address.includes(':') ? 6 : 4 }]);
 });
-after(async () => {
-  await receiver.close();
-  await server.stop();
-});
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const TEST = { type: 'test', detail: { event: 'created', data: 'hello' } };
 async function sendTest(webhook: string, on = my): Promise<string> {

@@ -1,25 +1,15 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { actor, type Shown } from './actor.ts';
+import { test } from 'node:test';
+import type { Shown } from './actor.ts';
 import { dollars } from './dollars.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { allowTreasury, checkSend, setPolicies } from './tenant.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof dollars>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = dollars(server, me);
-  // 1 cent is 1,000 sats.
-  await my.setRate('100000e0');
-  await my.fund(100_000);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
+const my = dollars(server, me);
+// 1 cent is 1,000 sats.
+await my.setRate('100000e0');
+await my.fund(100_000);
 
 const MSATS = 5_000_000;
 /** The request to pay an outside invoice from dollars, without its quote. */

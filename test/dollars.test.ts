@@ -1,28 +1,22 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, beforeEach, test } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import { positions } from '../src/ledger/rollup.ts';
 import { decodeInvoice } from '../src/lightning/bolt11.ts';
-import { actor, type Shown } from './actor.ts';
+import type { Shown } from './actor.ts';
 import { dollars } from './dollars.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { auditClean } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
 // $65,000.00 for a bitcoin: 1,000 cents are 15,384,615.38… msats, a sat is 0.065 cents.
 const RATE = '6500000e0';
 const clock = { skew_ms: 0, now: () => Date.now() + clock.skew_ms };
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof dollars>;
-before(async () => {
-  server = await startTestServer({ COULOMB_QUOTE_SECONDS: '300' }, clock);
-  me = actor(server);
-  my = dollars(server, me);
-  await my.setRate(RATE);
-  await my.fund(100_000);
-  await me.fund(50_000_000);
-});
-after(() => server.stop());
+const { server, me } = await openServer({ COULOMB_QUOTE_SECONDS: '300' }, clock);
+const my = dollars(server, me);
+await my.setRate(RATE);
+await my.fund(100_000);
+await me.fund(50_000_000);
 beforeEach(async () => {
   clock.skew_ms = 0;
   await my.setRate(RATE);

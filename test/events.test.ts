@@ -190,3 +190,65 @@ test("deliveries fall due in the order of events, by the database's clock, which
     'a clock that was wrong is not followed',
   );
 });
+
+test('a server whose view is older than the place that another has just moved makes nothing twice and moves nothing back', async () => {
+  const tenant = await newTenant(database.db);
+  const ref = { organization_id: tenant.organization_id, environment_id: tenant.environment_id };
+  const webhook = { ...ref, id: randomUUID(), url: 'http://127.0.0.1/', name: 'x', secret: 'x' };
+  await insertWebhook(database.db, { ...webhook, events: ['receive.step'] }, '2026-01-01T00:00:00Z');
+  const at = '2026-01-01T00:00:00Z';
+  const write = async (count: number) => {
+    for (let index = 0; index < count; index += 1)
+      await insertEvents(database.db, [{ ...eventOf(randomUUID(), 'step'), ...ref }]);
+  };
+  const pass = (limit: number, db = database.db) => fanOut(db, at, limit);
+  const place = async () =>
+    (
+      await database.db.query<EventPlace>(`SELECT horizon, seq FROM event_places WHERE name = 'deliveries'`)
+    )[0];
+  const made = async () =>
+    (
+      await database.db.query<{ seq: bigint; count: bigint }>(
+        `SELECT seq, count(*) AS count FROM webhook_deliveries WHERE webhook_id = $1 GROUP BY 1 ORDER BY 1`,
+        [webhook.id],
+      )
+    ).map(({ count }) => Number(count));
+  // Its snapshot is taken, then it waits, then it takes the place.
+  const slow = {
+    ...database.db,
+    query: <R>(text: string, values?: unknown[]) =>
+      database.db.query<R>(
+        text.replace(
+          `WHERE name = 'deliveries' FOR`,
+          `WHERE name = 'deliveries' AND pg_sleep(0.3) IS NOT NULL FOR`,
+        ),
+        values,
+      ),
+  };
+  while ((await pass(500))?.more) continue;
+  await write(5);
+  const late = pass(2, slow);
+  await new Promise((done) => setTimeout(done, 100));
+  const first = await pass(2);
+  assert.equal(first?.fresh.length, 2);
+  const second = await late;
+  assert.equal(second?.fresh.length, 2);
+  assert.deepEqual(second?.from, first?.to);
+  assert.deepEqual(await place(), second?.to);
+  assert.deepEqual(await made(), [1, 1, 1, 1]);
+  // What it does not see was passed by the other one.
+  const blind = pass(500, slow);
+  await new Promise((done) => setTimeout(done, 100));
+  await write(3);
+  let third = await pass(500);
+  while ((third?.fresh.length ?? 0) < 1) third = await pass(500);
+  const moved = await place();
+  const fourth = await blind;
+  assert.deepEqual(fourth?.fresh ?? [], []);
+  assert.deepEqual(await place(), moved);
+  while ((await made()).length < 8) await pass(500);
+  assert.deepEqual(
+    await made(),
+    Array.from({ length: 8 }, () => 1),
+  );
+});

@@ -3,7 +3,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { mkdtempSync, chmodSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { loadConfig } from '../src/config.ts';
 import { openDatabase } from '../src/core/db.ts';
 import { startEmbedded } from '../src/core/embedded.ts';
@@ -14,22 +14,10 @@ import { createSandboxNode } from '../src/lightning/sandbox.ts';
 import { startServer } from '../src/server.ts';
 import { actor } from './actor.ts';
 import { createClient, type Client } from './client.ts';
-import {
-  auditClean,
-  newTenant,
-  spawnServer,
-  startTestServer,
-  type ServerProcess,
-  type TestServer,
-} from './fixtures.ts';
+import { auditClean, newTenant, spawnServer, type ServerProcess, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
-let server: TestServer;
-before(async () => {
-  server = await startTestServer();
-});
-after(async () => {
-  await server.stop();
-});
+const { server } = await openServer();
 
 const LIVE = ['generating', 'approved', 'sending'];
 const WAIT_MS = 60_000;
@@ -255,18 +243,6 @@ test('threat 3: a payment whose answer never comes stays in flight with its hold
   await me.until(id, ({ status }) => status === 'approved');
   const again = await me.send({ payment_request });
   assert.equal(again.error?.code, 'invalid_bolt11_invoice', 'no second send of the hash');
-  await release(me, payment_hash);
+  await me.release(payment_hash, 'settle');
   assert.equal((await me.ended(id)).status, 'completed');
 });
-
-/** Releases once the payment has reached the node. */
-async function release(me: ReturnType<typeof actor>, payment_hash: string): Promise<void> {
-  const give_up_at = Date.now() + WAIT_MS;
-  for (;;) {
-    const body = { payment_hash, outcome: 'settle' };
-    const answer = await server.client.request('POST', `${me.base}/sandbox/release`, { body });
-    if (answer.status === 200) return;
-    assert.ok(Date.now() < give_up_at, answer.text);
-    await new Promise((done) => setTimeout(done, 10));
-  }
-}

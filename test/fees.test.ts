@@ -1,24 +1,18 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { updateLine } from '../src/admin/operator.ts';
 import { positions } from '../src/ledger/rollup.ts';
-import { actor, type Shown } from './actor.ts';
+import type { Shown } from './actor.ts';
 import { dollars } from './dollars.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { auditClean } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
 // Processing fees, which the operator earns, and the spread of a line; at $65,000.00 for a bitcoin.
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof dollars>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = dollars(server, me);
-  await my.setRate('6500000e0');
-  await my.fund(100_000);
-  await me.fund(50_000_000);
-});
-after(() => server.stop());
+const { server, me } = await openServer();
+const my = dollars(server, me);
+await my.setRate('6500000e0');
+await my.fund(100_000);
+await me.fund(50_000_000);
 
 const cents = async (id = my.wallet_id) => (await me.balance(id)).total;
 const payInvoice = (payment: Shown) =>

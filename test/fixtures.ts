@@ -14,6 +14,7 @@ import { startServer } from '../src/server.ts';
 import type { Resolve } from '../src/webhooks/resolve.ts';
 import { createClient, installFetchHook, type Client } from './client.ts';
 import { createTestDatabase } from './database.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 export interface TestServer {
   /** Ends in /v1. */
@@ -46,6 +47,11 @@ export const newTenant = (
     },
     nodes,
   );
+
+/** What a program of ours gets of this environment: the way to other programs, and what Node has compiled already. */
+export const INHERITED: Record<string, string> = Object.fromEntries(
+  ['PATH', 'NODE_COMPILE_CACHE'].map((name) => [name, process.env[name] ?? '']),
+);
 
 const settings = (environment: Record<string, string>): Record<string, string> => ({
   COULOMB_PORT: '0',
@@ -102,7 +108,7 @@ export async function spawnServer(
   environment: Record<string, string> = {},
 ): Promise<ServerProcess> {
   const child = spawn(process.execPath, [MAIN, 'serve'], {
-    env: { PATH: process.env['PATH'] ?? '', DATABASE_URL: database_url, ...settings(environment) },
+    env: { ...INHERITED, DATABASE_URL: database_url, ...settings(environment) },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let printed = '';
@@ -137,15 +143,13 @@ export async function auditClean(db: Database): Promise<void> {
   assert.deepEqual(failed, [], 'the audit finds no fault');
 }
 
-const ROLLED_UP_MS = 30_000;
-
 /**
  * Adds up all that is committed now; answers how many accounts changed. A transaction of another test's database
  * holds the horizon back, too: it is one for the whole cluster.
  */
 export async function rolledUp(db: Database): Promise<number> {
   const [now] = await db.query<{ txid: string }>('SELECT pg_current_xact_id()::text AS txid');
-  const give_up_at = Date.now() + ROLLED_UP_MS;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   for (let changed = 0; ;) {
     changed += await rollUp(db);
     const [horizon] = await db.query<{ txid: string }>(

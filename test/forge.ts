@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
-import { wordsToBytes } from '../src/lightning/words.ts';
 
 /** The letters of bech32, each standing for its index. */
 export const LETTERS = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
@@ -14,12 +13,9 @@ export function forgeInvoice(
 ): string {
   const { prefix, words } = bech32.decode(text as `${string}1${string}`, false);
   const data = change(words.slice(0, -104));
-  const padded = [...data, 0, 0];
-  const bytes = wordsToBytes(padded, 0, Math.ceil((Math.ceil((data.length * 5) / 8) * 8) / 5));
-  const hash = createHash('sha256')
-    .update(prefix)
-    .update(bytes.subarray(0, Math.ceil((data.length * 5) / 8)))
-    .digest();
+  const bytes = Math.ceil((data.length * 5) / 8);
+  const filled = [...data, 0, 0].slice(0, Math.ceil((bytes * 8) / 5));
+  const hash = createHash('sha256').update(prefix).update(bech32.fromWords(filled)).digest();
   const { signature, recid } = secp256k1.ecdsaSign(hash, private_key);
   return bech32.encode(
     prefix,

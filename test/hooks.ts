@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { Client } from './client.ts';
 import type { Receiver } from './receiver.ts';
+import { GIVE_UP_MS, growingPause } from './wait.ts';
 
 const ALL_EVENTS = [
   { send: ['succeeded', 'failed'] },
@@ -57,12 +58,13 @@ export function hooks(client: Client, base: string) {
       delivery: string,
       reached: (shown: DeliveryShown) => boolean,
     ): Promise<DeliveryShown> {
-      const give_up_at = Date.now() + 20_000;
+      const give_up_at = Date.now() + GIVE_UP_MS;
+      const pause = growingPause();
       for (;;) {
         const shown = await this.delivery(id, delivery);
         if (reached(shown)) return shown;
         assert.ok(Date.now() < give_up_at, `delivery ${delivery} stays ${JSON.stringify(shown)}`);
-        await new Promise((done) => setTimeout(done, 10));
+        await pause();
       }
     },
   };

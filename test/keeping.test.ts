@@ -2,31 +2,18 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { createLog } from '../src/core/log.ts';
 import { openVault, WrongKey } from '../src/core/vault.ts';
 import { comeDown } from '../src/webhooks/restore.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
-import { actor } from './actor.ts';
 import { createTestDatabase } from './database.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await server.stop();
-  await receiver.close();
-});
+const { server, me } = await openServer();
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const count = async (table: string): Promise<number> => {
   const [row] = await server.db.query<{ count: bigint }>(`SELECT count(*) AS count FROM ${table}`);

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { lockWallets, newPosting, deposit, post, withdraw } from '../src/ledger/ledger.ts';
 import { nodeBalances, rollUp } from '../src/ledger/rollup.ts';
 import { actor } from './actor.ts';
-import { auditClean, newTenant, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
+import { newTenant, rolledUp } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { withKey } from './tenant.ts';
 
 interface Event {
@@ -22,16 +23,7 @@ interface Page {
   total: number;
 }
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
 
 const msats = (amount: number) => ({ currency: 'btc', amount, unit: 'msats' });
 const pathOf = (id: string, query = '') =>

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { ConfigError, loadConfig } from '../src/config.ts';
 import { sweepMinutes } from '../src/policies/usage.ts';
 import { actor, type Shown } from './actor.ts';
-import { auditClean, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
+import { spawnServer } from './fixtures.ts';
+import { atEnd, openServer } from './setup.ts';
 import { allowTreasury, setPolicies, through } from './tenant.ts';
 
 // Addresses of the sandbox's chain that nobody here owns.
@@ -17,24 +18,14 @@ const clock = { moved_ms: 0, now: () => Date.now() + clock.moved_ms };
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 
-let folder: string;
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'coulomb-sanctions-'));
-  const file = join(folder, 'list.txt');
-  writeFileSync(
-    file,
-    `# who must not be paid\n\n${LISTED.toUpperCase()} # found in 2019\r\n${LISTED_LEGACY}\n`,
-  );
-  server = await startTestServer({ COULOMB_SANCTIONS_FILE: file }, clock);
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-  rmSync(folder, { recursive: true });
-});
+const folder = mkdtempSync(join(tmpdir(), 'coulomb-sanctions-'));
+const file = join(folder, 'list.txt');
+writeFileSync(
+  file,
+  `# who must not be paid\n\n${LISTED.toUpperCase()} # found in 2019\r\n${LISTED_LEGACY}\n`,
+);
+const { server, me } = await openServer({ COULOMB_SANCTIONS_FILE: file }, clock);
+atEnd(() => rmSync(folder, { recursive: true }));
 
 const LIMIT_MSATS = 20_000_000;
 /** A wallet that lives on credit, with these policies. */

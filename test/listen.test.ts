@@ -3,31 +3,19 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { credentialsFile } from '../src/admin/bootstrap.ts';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { INHERITED } from './fixtures.ts';
+import { atEnd, openReceiver, openServer } from './setup.ts';
 
 const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let receiver: Receiver;
-let data_dir: string;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  receiver = await startReceiver();
-  data_dir = mkdtempSync(join(tmpdir(), 'coulomb-listen-'));
-  writeFileSync(join(data_dir, 'sandbox.env'), credentialsFile(server.base_url, server.credentials));
-});
-after(async () => {
-  rmSync(data_dir, { recursive: true });
-  await receiver.close();
-  await server.stop();
-});
-const environment = () => ({ PATH: process.env['PATH'] ?? '', COULOMB_DATA_DIR: data_dir });
+const { server, me } = await openServer();
+const receiver = await openReceiver();
+const data_dir = mkdtempSync(join(tmpdir(), 'coulomb-listen-'));
+writeFileSync(join(data_dir, 'sandbox.env'), credentialsFile(server.base_url, server.credentials));
+atEnd(() => rmSync(data_dir, { recursive: true }));
+const environment = () => ({ ...INHERITED, COULOMB_DATA_DIR: data_dir });
 
 /** `coulomb listen` in a process of its own; resolves when it has said its secret, which the receiver then knows. */
 async function startListening(...more: string[]) {

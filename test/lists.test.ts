@@ -1,16 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
+import { describe, test } from 'node:test';
+import { openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(() => server.stop());
+const { server, me } = await openServer();
 
 const receiveBody = (fields: object = {}) => ({
   id: randomUUID(),
@@ -77,7 +71,7 @@ describe('lists', () => {
       const id = await me.accept(me.sendBody({ payment_request: invoice.payment_request }));
       ids.push(id);
       // One after the other: the last step of each is its place in a list by updated_at.
-      const give_up_at = Date.now() + 20_000;
+      const give_up_at = Date.now() + GIVE_UP_MS;
       while (!(await me.history(id)).includes('dispatched')) assert.ok(Date.now() < give_up_at);
     }
     for (const sort_key of ['created_at', 'updated_at']) {

@@ -3,13 +3,13 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import { rootCertificates } from 'node:tls';
 import { createLine } from '../src/credit/store.ts';
 import { dollars, type Quoted } from './dollars.ts';
 import { actor } from './actor.ts';
-import { startExchanges, type Exchanges } from './exchanges.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
+import { startExchanges } from './exchanges.ts';
+import { atEnd, openServer } from './setup.ts';
 
 // Quotes on a line of a real node, which need not answer for it, at the rate of public sources.
 
@@ -17,37 +17,29 @@ const PRICES = { kraken: '65000.10', coinbase: '65000.30', bitstamp: '64990', bi
 const clock = { skew_ms: 0, now: () => Date.now() + clock.skew_ms };
 const folder = mkdtempSync(join(tmpdir(), 'coulomb-market-'));
 
-let exchanges: Exchanges;
-let server: TestServer;
-let real_line: string;
-before(async () => {
-  exchanges = await startExchanges(PRICES);
-  writeFileSync(join(folder, 'tls.cert'), rootCertificates[0] ?? '');
-  writeFileSync(join(folder, 'node.macaroon'), Buffer.from([2, 0, 0, 0]));
-  const node = {
-    id: 'away',
-    network: 'testnet3',
-    kind: 'lnd',
-    socket: '127.0.0.1:1',
-    cert_file: 'tls.cert',
-    macaroon_file: 'node.macaroon',
-  };
-  writeFileSync(join(folder, 'nodes.json'), JSON.stringify([node]));
-  const environment = {
-    COULOMB_NODES_FILE: join(folder, 'nodes.json'),
-    COULOMB_RATE_SOURCES: exchanges.sources,
-  };
-  server = await startTestServer(environment, clock);
-  const { organization_id, environment_id } = server.credentials;
-  real_line = randomUUID();
-  const line = { organization_id, environment_id, id: real_line, node_id: 'away', network: 'testnet' };
-  await server.db.transaction((sql) => createLine(sql, { ...line, currency: 'usd', limit: 0n }));
-});
-after(async () => {
-  await server.stop();
-  await exchanges.stop();
-  rmSync(folder, { recursive: true, force: true });
-});
+const exchanges = await startExchanges(PRICES);
+atEnd(() => exchanges.stop());
+atEnd(() => rmSync(folder, { recursive: true, force: true }));
+writeFileSync(join(folder, 'tls.cert'), rootCertificates[0] ?? '');
+writeFileSync(join(folder, 'node.macaroon'), Buffer.from([2, 0, 0, 0]));
+const node = {
+  id: 'away',
+  network: 'testnet3',
+  kind: 'lnd',
+  socket: '127.0.0.1:1',
+  cert_file: 'tls.cert',
+  macaroon_file: 'node.macaroon',
+};
+writeFileSync(join(folder, 'nodes.json'), JSON.stringify([node]));
+const environment = {
+  COULOMB_NODES_FILE: join(folder, 'nodes.json'),
+  COULOMB_RATE_SOURCES: exchanges.sources,
+};
+const { server } = await openServer(environment, clock);
+const { organization_id, environment_id } = server.credentials;
+const real_line = randomUUID();
+const line = { organization_id, environment_id, id: real_line, node_id: 'away', network: 'testnet' };
+await server.db.transaction((sql) => createLine(sql, { ...line, currency: 'usd', limit: 0n }));
 beforeEach(() => {
   clock.skew_ms = 0;
 });

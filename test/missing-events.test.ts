@@ -1,30 +1,18 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { systemClock, type Clock } from '../src/core/clock.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 const DAY_MS = 24 * 3_600_000;
 let ahead_ms = 0;
 const clock: Clock = { now: () => systemClock.now() + ahead_ms };
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer({}, clock);
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await server.stop();
-  await receiver.close();
-});
+const { server, me } = await openServer({}, clock);
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 /** A registration that is stopped, with the deliveries of one receive. */
 async function queued(): Promise<string> {
@@ -48,7 +36,7 @@ test('an event has the time at which it happened, however old its payment is', a
   await me.until(payment.id, ({ data }) => data.address !== undefined);
   ahead_ms = 40 * DAY_MS;
   await me.sandbox('payments', { address: payment.data.address, amount_msats: 1_000_000 });
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await detected()) === undefined) {
     assert.ok(Date.now() < give_up_at, 'it is detected');
     await new Promise((done) => setTimeout(done, 10));

@@ -1,28 +1,18 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { systemClock, type Clock } from '../src/core/clock.ts';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 const HOUR_MS = 3_600_000;
 let ahead_ms = 0;
 const clock: Clock = { now: () => systemClock.now() + ahead_ms };
 
-let server: TestServer;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer({}, clock);
-  my = hooks(server.client, actor(server).base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await receiver.close();
-  await server.stop();
-});
+const { server, me } = await openServer({}, clock);
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const EVENTS = [{ test: 'created' }];
 const NOBODY = 'http://127.0.0.1:9/';
@@ -47,7 +37,7 @@ test('a registration of which only failures come for too long is stopped, and sa
     const delivery = await sendTest(id);
     if (hours < 72) await my.until(id, delivery, ({ attempt_count }) => attempt_count > 0);
   }
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await my.get(id))['status'] !== 'stopped') {
     assert.ok(Date.now() < give_up_at, 'it is stopped');
     await pause(50);

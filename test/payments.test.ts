@@ -1,19 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
-import { actor } from './actor.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { test } from 'node:test';
+import { openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
 
 test('a Lightning receive is paid from outside and credited exactly', async () => {
   const before_it = await me.balance();

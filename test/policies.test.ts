@@ -1,22 +1,13 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { stringifyJson } from '../src/core/json.ts';
-import { actor } from './actor.ts';
 import { createClient } from './client.ts';
-import { auditClean, newTenant, startTestServer, type TestServer } from './fixtures.ts';
+import { newTenant, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { newEnvironment, newKey, setPolicies, withKey } from './tenant.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
 
 interface Shown {
   id: string;

@@ -1,20 +1,16 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import { formatRate, parseRate, withSpread } from '../src/core/rate.ts';
 import { ConfigError, loadConfig } from '../src/config.ts';
 import { parseSandboxRate, walkedRate } from '../src/quotes/walk.ts';
 import { actor } from './actor.ts';
 import { dollars } from './dollars.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
+import { RUNS } from './runs.ts';
+import { openServer } from './setup.ts';
 
-let server: TestServer;
-let my: ReturnType<typeof dollars>;
-before(async () => {
-  server = await startTestServer();
-  my = dollars(server, actor(server));
-});
-after(() => server.stop());
+const { server } = await openServer();
+const my = dollars(server, actor(server));
 
 const statusOf = async (amount: { currency: string; amount: number }, to: string, precision?: string) => {
   const fields = precision === undefined ? {} : { target_precision: { currency: to, precision } };
@@ -66,7 +62,7 @@ test('whatever rate the sandbox takes can be read again with its walk and any sp
         assert.deepEqual(parseRate(formatRate(rate)), rate);
       }
     }),
-    { numRuns: 10_000 },
+    RUNS,
   );
   for (const rate of ['1e13', '1e30', '1000000000000000e0']) {
     const answer = await server.client.request('PUT', `${actor(server).base}/sandbox/rate`, {

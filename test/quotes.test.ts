@@ -1,24 +1,18 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { createKey } from '../src/admin/keys.ts';
 import { setFeatures } from '../src/admin/operator.ts';
 import { actor } from './actor.ts';
 import { createClient } from './client.ts';
 import { dollars, type Quoted } from './dollars.ts';
-import { newTenant, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
+import { newTenant, spawnServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
 const clock = { skew_ms: 0, now: () => Date.now() + clock.skew_ms };
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof dollars>;
-before(async () => {
-  server = await startTestServer({}, clock);
-  me = actor(server);
-  my = dollars(server, me);
-  await my.setRate('6500000e0');
-});
-after(() => server.stop());
+const { server, me } = await openServer({}, clock);
+const my = dollars(server, me);
+await my.setRate('6500000e0');
 
 const errorOf = (body: unknown) => (body as { error: { type: string; context?: unknown } }).error;
 async function refused(amount: { currency: string; amount: number }, to: string, fields: object = {}) {

@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { GIVE_UP_MS } from './wait.ts';
 
 // A receiver of webhooks as their guide describes one (contract: tag "Webhooks"), and nothing else: it knows no code of
 // the server. What it is sent is kept only when it verifies.
@@ -35,7 +36,6 @@ export interface Receiver {
 }
 
 const WINDOW_SECONDS = 300;
-const WAIT_MS = 30_000;
 
 function header(request: IncomingMessage, name: string): string | null {
   const value = request.headers[name];
@@ -95,7 +95,7 @@ export async function startReceiver(port = 0): Promise<Receiver> {
     behave: null,
     delay_ms: 0,
     async until(reached, what) {
-      const give_up_at = Date.now() + WAIT_MS;
+      const give_up_at = Date.now() + GIVE_UP_MS;
       while (!reached()) {
         if (Date.now() > give_up_at)
           throw new Error(`${what}: did not come; refused: ${receiver.refused.slice(0, 3).join('; ')}`);

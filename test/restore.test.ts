@@ -1,28 +1,16 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import type { Sql } from '../src/core/db.ts';
 import { insertEvents } from '../src/core/events.ts';
 import { comeDown } from '../src/webhooks/restore.ts';
-import { actor } from './actor.ts';
-import { startTestServer, type TestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await server.stop();
-  await receiver.close();
-});
+const { server, me } = await openServer();
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const FAR = 1_000_000_000_000n;
 /** As if all transactions so far had been counted far ahead, in another cluster. */
@@ -90,7 +78,7 @@ test('a place of before a restore is refused, also when the numbers of transacti
   const { next_after } = (await page('')).body;
   assert.equal((await page(`&after=${next_after}`)).status, 200);
   await server.db.transaction(countAhead);
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await page(`&after=${next_after}`)).status !== 410) {
     assert.ok(Date.now() < give_up_at, 'the server counts anew by itself');
     await new Promise((done) => setTimeout(done, 20));

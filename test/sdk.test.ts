@@ -1,20 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { VoltageApiError } from 'voltage-api-sdk';
-import { actor } from './actor.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
 
 const FAST = { intervalMs: 20, maxAttempts: 500 };
 const scope = () => ({

@@ -1,4 +1,5 @@
 import { request, type IncomingMessage } from 'node:http';
+import { GIVE_UP_MS } from './wait.ts';
 
 export interface Frame {
   id: string;
@@ -24,8 +25,6 @@ export interface EventStream {
   text: string;
 }
 
-const WAIT_MS = 20_000;
-
 /** Reads Server-Sent Events as their specification says; resolves when the headers are there. */
 export function openStream(url: string, headers: Record<string, string>): Promise<EventStream> {
   return new Promise((done, fail) => {
@@ -43,7 +42,7 @@ export function openStream(url: string, headers: Record<string, string>): Promis
           ended: false,
           text: '',
           async until(reached, what) {
-            const give_up_at = Date.now() + WAIT_MS;
+            const give_up_at = Date.now() + GIVE_UP_MS;
             while (!reached()) {
               if (Date.now() > give_up_at) throw new Error(`${what}: did not come`);
               await new Promise((turn) => setTimeout(turn, 5));

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ConfigError, loadConfig } from '../src/config.ts';
 import { createClient } from './client.ts';
+import { INHERITED } from './fixtures.ts';
 
 const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const START_MS = 60_000;
@@ -20,7 +21,7 @@ interface Started {
 
 function environmentOf(data_dir: string): NodeJS.ProcessEnv {
   return {
-    PATH: process.env['PATH'] ?? '',
+    ...INHERITED,
     COULOMB_DATA_DIR: data_dir,
     COULOMB_PORT: '0',
     COULOMB_LOG_LEVEL: 'error',

@@ -1,22 +1,17 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { revokeKey } from '../src/admin/keys.ts';
 import { removeOld } from '../src/webhooks/retention.ts';
-import { actor } from './actor.ts';
-import { startTestServer, newTenant, type TestServer } from './fixtures.ts';
+import { newTenant } from './fixtures.ts';
+import { atEnd, openServer } from './setup.ts';
 import { openStream, type EventStream } from './sse.ts';
 import { newKey } from './tenant.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
+const { server, me } = await openServer();
 const opened: EventStream[] = [];
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-});
-after(async () => {
+atEnd(() => {
   for (const stream of opened) stream.close();
-  await server.stop();
 });
 
 interface Page {
@@ -47,7 +42,7 @@ const paid = async (): Promise<string> => {
 /** A receive that was paid, all of whose events can be read: other transactions of the cluster hold them back a moment. */
 async function told(): Promise<string> {
   const id = await paid();
-  const give_up_at = Date.now() + 20_000;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   while ((await page(`?payment_id=${id}`)).items.length < 3) {
     assert.ok(Date.now() < give_up_at, 'its events can be read');
     await new Promise((done) => setTimeout(done, 10));

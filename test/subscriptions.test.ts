@@ -3,30 +3,18 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { actor } from './actor.ts';
+import { test } from 'node:test';
 import { createClient } from './client.ts';
 import { createTestDatabase } from './database.ts';
-import { newTenant, spawnServer, startTestServer, type TestServer } from './fixtures.ts';
+import { newTenant, spawnServer, startTestServer } from './fixtures.ts';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
 import { openStream } from './sse.ts';
 import { newEnvironment, newKey } from './tenant.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await server.stop();
-  await receiver.close();
-});
+const { server, me } = await openServer();
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const create = (events: unknown) =>
   server.client.request('POST', my.path, {

@@ -1,21 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { changeLine, createLine, lockLine } from '../src/credit/store.ts';
 import { foldCounts } from '../src/payments/fold.ts';
 import { createClient } from './client.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { openServer } from './setup.ts';
 import { bucketsOf, countOf, everyKind, newcomer } from './summaries.ts';
 import { newKey } from './tenant.ts';
 
-let server: TestServer;
-before(async () => {
-  server = await startTestServer();
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server } = await openServer();
 
 const FILTERS = [
   '',

@@ -5,6 +5,7 @@ import { setFeatures } from '../src/admin/operator.ts';
 import type { Database } from '../src/core/db.ts';
 import { createClient, type Client, type RequestOptions } from './client.ts';
 import type { ServerProcess, TestServer } from './fixtures.ts';
+import { GIVE_UP_MS } from './wait.ts';
 
 /** A client's requests with another key. */
 export const withKey = (client: Client, api_key: string): Client => ({
@@ -74,14 +75,12 @@ export async function checkSend({ client, credentials }: TestServer, body: { id:
   return body.id;
 }
 
-const HEARD_MS = 20_000;
-
 /** Lets the tenant make treasury movements, and waits until its server has heard. */
 export async function allowTreasury({ db, client, credentials }: TestServer): Promise<void> {
   const { organization_id, environment_id } = credentials;
   await setFeatures(db, organization_id, { treasury: true });
   const path = `/organizations/${organization_id}/environments/${environment_id}/treasury_movements`;
-  const give_up_at = Date.now() + HEARD_MS;
+  const give_up_at = Date.now() + GIVE_UP_MS;
   for (;;) {
     const body = { id: randomUUID(), wallet_id: randomUUID(), payment_kind: 'bolt11', currency: 'btc' };
     const answer = await client.request('POST', path, { body });

@@ -19,7 +19,7 @@ const figures = measure('src', sources);
 /** What src/ is held to; `npm run measure` prints the figures and says how they are counted. */
 const LIMITS = {
   file_lines: 400,
-  function_lines: 147,
+  function_lines: 70,
   median_function_lines: 10,
   ninetieth_function_lines: 40,
   comment_share: { least: 0.08, most: 0.25 },

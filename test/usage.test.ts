@@ -176,7 +176,14 @@ test('reading it walks the index of the wallet by time, however much is stored',
      FROM generate_series(1, 20000) n`,
     [account.organization_id, account.id],
   );
-  await db.query('ANALYZE payments');
+  await db.query(
+    `INSERT INTO send_minutes (organization_id, wallet_id, minute, amount)
+     SELECT $1, CASE WHEN n % 50 = 0 THEN $2::uuid ELSE gen_random_uuid() END,
+       date_trunc('minute', now()) - n / 10 * interval '1 minute', 1000
+     FROM generate_series(1, 10000) n`,
+    [account.organization_id, account.id],
+  );
+  await db.query('ANALYZE payments, send_minutes');
   const { organization_id, id } = account;
   const asked = rowsParameter([{ organization_id, id, velocity: true, volume: true }]);
   const [minute, day, whole] = [60_000, DAY_MS, DAY_MS - MINUTE_MS].map((ms) => timeText(Date.now() - ms));

@@ -1,24 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
-import { actor } from './actor.ts';
+import { test } from 'node:test';
 import type { Client } from './client.ts';
-import { auditClean, newTenant, startTestServer, type TestServer, rolledUp } from './fixtures.ts';
+import { newTenant, rolledUp } from './fixtures.ts';
+import { atEnd, openServer } from './setup.ts';
 import { newEnvironment, newKey, withKey } from './tenant.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let list: string;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  list = `/organizations/${server.credentials.organization_id}/wallets`;
-});
-after(async () => {
-  await rolledUp(server.db);
-  await auditClean(server.db);
-  await server.stop();
-});
+const { server, me } = await openServer();
+const list = `/organizations/${server.credentials.organization_id}/wallets`;
+atEnd(() => rolledUp(server.db));
 
 const bodyOf = (fields: object = {}) => ({
   id: randomUUID(),
@@ -95,18 +85,6 @@ test('a wallet reads back at once as it was created, with an empty balance', asy
     pending_settlements: [],
     error: null,
   });
-});
-
-test('the published client creates, reads, lists and deletes a wallet', async () => {
-  const { organization_id } = server.credentials;
-  const wallet = { ...bodyOf(), network: 'mutinynet' as const };
-  await server.sdk.createWallet({ organization_id, wallet });
-  const read = await server.sdk.getWallet({ organization_id, wallet_id: wallet.id });
-  assert.equal(read.name, wallet.name);
-  const all = await server.sdk.getWallets({ organization_id });
-  assert.ok(all.some((one: { id?: string }) => one.id === wallet.id));
-  await server.sdk.deleteWallet({ organization_id, wallet_id: wallet.id });
-  assert.equal((await server.sdk.getWallet({ organization_id, wallet_id: wallet.id })).active, false);
 });
 
 test('a request that cannot be served names every field at fault', async () => {

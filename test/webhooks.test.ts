@@ -1,26 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, before, test } from 'node:test';
-import { actor } from './actor.ts';
-import { auditClean, startTestServer, type TestServer } from './fixtures.ts';
+import { test } from 'node:test';
 import { hooks } from './hooks.ts';
-import { startReceiver, type Receiver } from './receiver.ts';
+import { openReceiver, openServer } from './setup.ts';
 
-let server: TestServer;
-let me: ReturnType<typeof actor>;
-let my: ReturnType<typeof hooks>;
-let receiver: Receiver;
-before(async () => {
-  server = await startTestServer();
-  me = actor(server);
-  my = hooks(server.client, me.base);
-  receiver = await startReceiver();
-});
-after(async () => {
-  await auditClean(server.db);
-  await server.stop();
-  await receiver.close();
-});
+const { server, me } = await openServer();
+const my = hooks(server.client, me.base);
+const receiver = await openReceiver();
 
 const told = (payment_id: string): string[] =>
   receiver.received.filter(({ data }) => data.id === payment_id).map(({ type, event }) => `${type}.${event}`);

@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { centsDown, centsUp, formatRate, msatsUp, normalRate, parseRate, withSpread } from './rate.ts';
+import {
+  centsDown,
+  centsUp,
+  formatRate,
+  msatsUp,
+  normalRate,
+  parseRate,
+  readRate,
+  withSpread,
+} from './rate.ts';
+import { RUNS } from '../../test/runs.ts';
 
-const RUNS = { numRuns: 10_000 };
 const rates = fc.record({
   coefficient: fc.bigInt({ min: 1n, max: 10n ** 18n }),
   scale: fc.integer({ min: 0, max: 12 }),
@@ -16,6 +25,8 @@ test('a rate is written and read without loss', () => {
     fc.property(rates, (rate) => assert.deepEqual(parseRate(formatRate(rate)), { ...rate })),
     RUNS,
   );
+  assert.deepEqual(readRate('1e30'), { coefficient: 1n, scale: 30 });
+  assert.throws(() => readRate('1e31'), /not a rate: 1e31/);
   for (const text of [
     '',
     '0e0',
@@ -98,4 +109,12 @@ test('a spread never favours the customer, and none changes nothing', () => {
     }),
     RUNS,
   );
+});
+
+test('a spread moves the rate by exactly its basis points, without zeros behind the point', () => {
+  const rate = { coefficient: 6_500_000n, scale: 0 };
+  assert.equal(formatRate(withSpread(rate, 100, 'up')), '6565000e0');
+  assert.equal(formatRate(withSpread(rate, 100, 'down')), '6435000e0');
+  assert.equal(formatRate(withSpread(rate, 1, 'up')), '6500650e0');
+  assert.equal(formatRate(withSpread({ coefficient: 650n, scale: 1 }, 0, 'up')), '650e1');
 });

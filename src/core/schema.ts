@@ -1,4 +1,4 @@
-import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js';
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
 import { Type, type TSchema, type TUnsafe } from 'typebox';
 import { isUuid } from './ids.ts';
 import type { WireInteger } from './money.ts';
@@ -86,12 +86,15 @@ export type Check = (value: unknown) => string[];
 
 const compiled = new WeakMap<TSchema, Check>();
 
-/** The check of a schema, compiled once. */
+/** The check of a schema; compiled once, when it is first needed: a start need not wait for all of them. */
 export function checkOf(schema: TSchema): Check {
   const known = compiled.get(schema);
   if (known) return known;
-  const validate = ajv.compile(forValidation(schema) as object);
-  const check: Check = (value) => (validate(value) ? [] : (validate.errors ?? []).map(faultText));
+  let validate: ValidateFunction | undefined;
+  const check: Check = (value) => {
+    validate ??= ajv.compile(forValidation(schema) as object);
+    return validate(value) ? [] : (validate.errors ?? []).map(faultText);
+  };
   compiled.set(schema, check);
   return check;
 }

@@ -49,6 +49,8 @@ export function nodeAccountId(
   return id;
 }
 
+// Stryker disable all: SQL, judged by the tests against PostgreSQL.
+
 /** Whose accounts of which node, and in which currency beside bitcoin. */
 export interface NodeAccounts {
   organization_id: string;

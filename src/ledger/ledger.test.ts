@@ -16,6 +16,7 @@ import {
   type Posting,
   type WalletAccount,
 } from './ledger.ts';
+import { RUNS } from '../../test/runs.ts';
 
 const MAX = 2_100_000_000_000_000_000n;
 const at = '2026-01-01T00:00:00.000000Z';
@@ -147,7 +148,7 @@ test('no sequence of movements takes a wallet below its floor or loses a unit', 
       }
       for (const [of, total] of sums(posting)) assert.equal(total, 0n, `nothing is made or lost in ${of}`);
     }),
-    { numRuns: 10_000 },
+    RUNS,
   );
 });
 

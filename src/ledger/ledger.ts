@@ -320,6 +320,8 @@ export function withdraw(posting: Posting, account: WalletAccount, amount: bigin
   return true;
 }
 
+// Stryker disable all: SQL, judged by the tests against PostgreSQL.
+
 const WALLET_COLUMNS = `a.organization_id, a.id, a.environment_id, a.node_id, a.currency, a."limit", a.total, a.held,
   a.line_disabled, a.deleted_at, a.line_send_bps, a.line_receive_bps, a.own_send_bps, a.own_receive_bps,
   a.max_payment, a.sends_per_minute, a.send_volume, a.ofac_compliant`;

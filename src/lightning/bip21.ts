@@ -37,18 +37,15 @@ function decodePart(text: string): string {
 const normalAddress = (address: string): string =>
   /^(BC|TB|BCRT)1[0-9A-Z]+$/.test(address) ? address.toLowerCase() : address;
 
-const KNOWN = new Set(['amount', 'label', 'message', 'lightning']);
-
 function readParameters(query: string): Map<string, string> {
   const found = new Map<string, string>();
   for (const part of query.split('&')) {
     if (part === '') continue;
-    const equals = part.indexOf('=');
-    const name = decodePart(equals < 0 ? part : part.slice(0, equals)).toLowerCase();
-    const value = decodePart(equals < 0 ? '' : part.slice(equals + 1));
+    const [key, ...rest] = part.split('=') as [string, ...string[]];
+    const name = decodePart(key).toLowerCase();
     if (name.startsWith('req-')) throw new InvalidUri(`${name} is required and not understood`);
     if (found.has(name)) throw new InvalidUri(`${name} is given twice`);
-    found.set(name, value);
+    found.set(name, decodePart(rest.join('=')));
   }
   return found;
 }
@@ -56,17 +53,15 @@ function readParameters(query: string): Map<string, string> {
 /** Reads a `bitcoin:` or `lightning:` URI or a plain address. Throws `InvalidUri`. */
 export function parseBip21(text: string): PaymentUri {
   if (text.length > MAX_LENGTH) throw new InvalidUri('too long');
-  const lightning = /^lightning:(?:\/\/)?(.*)$/is.exec(text);
-  if (lightning) return { payment_request: lightning[1] ?? '' };
-  const [, body] = /^bitcoin:(.*)$/is.exec(text) ?? [];
-  if (body === undefined) {
+  const lightning = /^lightning:(?:\/\/)?/i.exec(text);
+  if (lightning) return { payment_request: text.slice(lightning[0].length) };
+  if (!/^bitcoin:/i.test(text)) {
     if (/[:?&=\s]/.test(text)) throw new InvalidUri('neither a bitcoin: URI nor an address');
     return { address: normalAddress(text) };
   }
-  const mark = body.indexOf('?');
-  const address = decodePart(mark < 0 ? body : body.slice(0, mark));
-  const given = mark < 0 ? new Map<string, string>() : readParameters(body.slice(mark + 1));
-  const parameters = new Map([...given].filter(([name]) => KNOWN.has(name)));
+  const [path, ...query] = text.slice('bitcoin:'.length).split('?') as [string, ...string[]];
+  const address = decodePart(path);
+  const parameters = readParameters(query.join('?'));
   const amount = parameters.get('amount');
   const invoice = parameters.get('lightning');
   const description = parameters.get('label') ?? parameters.get('message');
@@ -94,7 +89,7 @@ export function formatBip21({ address, amount_sats, invoice, label }: UriFields)
     const fraction = digits.slice(-DECIMALS).replace(/0+$/, '');
     parameters.push(`amount=${digits.slice(0, -DECIMALS)}${fraction === '' ? '' : `.${fraction}`}`);
   }
-  if (label !== undefined && label !== '') parameters.push(`label=${encodeURIComponent(label)}`);
+  if (label) parameters.push(`label=${encodeURIComponent(label)}`);
   if (invoice !== undefined) parameters.push(`lightning=${invoice}`);
   return `bitcoin:${address}${parameters.length > 0 ? `?${parameters.join('&')}` : ''}`;
 }

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
 import { MAX_BTC_MSATS } from '../core/money.ts';
-import { bytesToWords, numberToWords, paddingIsZero, wordsToBytes, wordsToNumber } from './words.ts';
 
 /** An invoice that no careful payer should pay; the message says why. */
 export class InvalidInvoice extends Error {}
@@ -25,13 +24,13 @@ export interface DecodedInvoice {
 
 const PREFIX = /^ln(bcrt|bc|tbs|tb)(?:([1-9]\d*)([munp])?)?$/;
 /** msats per unit of the multiplier, as a fraction: `p` is a tenth of an msat. */
-const MULTIPLIER: Record<string, [numerator: bigint, denominator: bigint]> = {
+const MULTIPLIER = {
   '': [100_000_000_000n, 1n],
   m: [100_000_000n, 1n],
   u: [100_000n, 1n],
   n: [100n, 1n],
   p: [1n, 10n],
-};
+} as const;
 const SIGNATURE_WORDS = 104;
 const TIMESTAMP_WORDS = 7;
 const HASH_WORDS = 52;
@@ -44,10 +43,9 @@ const LETTERS = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
 /** Feature bits that a payer here (or its node) understands, each with its optional twin. */
 const KNOWN_FEATURES = new Set([8, 14, 16, 24, 48, 262]);
 
-function readAmount(digits: string | undefined, multiplier = ''): bigint | null {
+function readAmount(digits: string | undefined, multiplier: keyof typeof MULTIPLIER = ''): bigint | null {
   if (digits === undefined) return null;
-  if (digits.length > 20) throw new InvalidInvoice('amount too large');
-  const [numerator, denominator] = MULTIPLIER[multiplier] ?? [0n, 1n];
+  const [numerator, denominator] = MULTIPLIER[multiplier];
   const scaled = BigInt(digits) * numerator;
   if (scaled % denominator !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
   const amount = scaled / denominator;
@@ -55,98 +53,101 @@ function readAmount(digits: string | undefined, multiplier = ''): bigint | null 
   return amount;
 }
 
-interface Field {
-  from: number;
-  to: number;
+const numberOf = (words: readonly number[]): number => words.reduce((value, word) => value * 32 + word, 0);
+
+/** A whole number as words, most significant first, at least so many. */
+function numberToWords(value: number, length = 1): number[] {
+  const words: number[] = [];
+  for (let rest = value; rest > 0 || words.length < length; rest = Math.floor(rest / 32)) {
+    words.unshift(rest % 32);
+  }
+  return words;
 }
 
 // Fields that may stand once only: decoders disagree on which of two counts (lightning/bolts#1357).
 const ONCE = new Set(['p', 's', 'd', 'h', 'n', 'x', 'c', '9']);
 const LENGTH: Record<string, number> = { p: HASH_WORDS, s: HASH_WORDS, h: HASH_WORDS, n: KEY_WORDS };
 
-function readFields(words: Uint8Array, end: number): Map<string, Field> {
-  const fields = new Map<string, Field>();
-  let at = TIMESTAMP_WORDS;
-  while (at < end) {
-    if (at + 3 > end) throw new InvalidInvoice('a field is cut off');
+/** The words of each field that counts; `words` begins behind the timestamp and ends before the signature. */
+function readFields(words: readonly number[]): Map<string, number[]> {
+  const fields = new Map<string, number[]>();
+  let at = 0;
+  while (at < words.length) {
     const tag = LETTERS.charAt(words[at] ?? 0);
     const from = at + 3;
-    const to = from + wordsToNumber(words, at + 1, at + 3);
-    if (to > end) throw new InvalidInvoice(`field ${tag} is cut off`);
-    at = to;
+    at = from + numberOf(words.slice(at + 1, from));
+    if (at > words.length) throw new InvalidInvoice(`field ${tag} is cut off`);
     if (!ONCE.has(tag)) continue;
     if (fields.has(tag)) throw new InvalidInvoice(`field ${tag} is repeated`);
     const length = LENGTH[tag];
-    if (length !== undefined && to - from !== length) {
+    if (length !== undefined && at - from !== length) {
       // The specification skips such a field; a later one of the same tag would be read by some and not by others.
       if (tag === 'p' || tag === 's') throw new InvalidInvoice(`field ${tag} has the wrong length`);
       continue;
     }
-    fields.set(tag, { from, to });
+    fields.set(tag, words.slice(from, at));
   }
   return fields;
 }
 
-function checkFeatures(words: Uint8Array, field: Field | undefined): void {
-  if (!field) return;
-  for (let index = field.from; index < field.to; index += 1) {
+function checkFeatures(words: readonly number[]): void {
+  words.forEach((word, index) => {
     for (let bit = 0; bit < 5; bit += 1) {
-      const feature = (field.to - 1 - index) * 5 + bit;
-      if (((words[index] ?? 0) >> bit) % 2 === 1 && feature % 2 === 0 && !KNOWN_FEATURES.has(feature)) {
+      const feature = (words.length - 1 - index) * 5 + bit;
+      if ((word >> bit) % 2 === 1 && feature % 2 === 0 && !KNOWN_FEATURES.has(feature)) {
         throw new InvalidInvoice(`feature ${feature} is required and unknown`);
       }
     }
-  }
+  });
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
-/** What is signed: the human-readable part as bytes, then the data, filled up to whole bytes. */
-function signedHash(prefix: string, words: Uint8Array | number[], end: number): Uint8Array {
-  const data = wordsToBytes(words, 0, end, 'filled');
-  return createHash('sha256').update(prefix).update(data).digest();
+/** What is signed: the human-readable part as bytes, then the data, filled up to whole bytes with zero bits. */
+function signedHash(prefix: string, data: readonly number[]): Uint8Array {
+  const bytes = Math.ceil((data.length * 5) / 8);
+  const filled = [...data, 0, 0].slice(0, Math.ceil((bytes * 8) / 5));
+  return createHash('sha256').update(prefix).update(bech32.fromWords(filled)).digest();
 }
 
-function recoverSigner(prefix: string, words: Uint8Array, end: number): string {
-  const signature = wordsToBytes(words, end, words.length);
-  const recovery = signature[64] ?? 255;
-  if (recovery > 3) throw new InvalidInvoice('signature has no recovery id');
+function recoverSigner(prefix: string, data: readonly number[], signed: number[]): string {
+  const signature = bech32.fromWords(signed);
   try {
-    return hex(secp256k1.ecdsaRecover(signature.subarray(0, 64), recovery, signedHash(prefix, words, end)));
+    const recovery = signature[64] ?? 0;
+    return hex(secp256k1.ecdsaRecover(signature.subarray(0, 64), recovery, signedHash(prefix, data)));
   } catch {
     throw new InvalidInvoice('signature is not valid');
   }
 }
 
-function readText(text: string): { hrp: string; words: Uint8Array } {
-  if (text.length > MAX_LENGTH) throw new InvalidInvoice('too long');
-  if (text !== text.toLowerCase() && text !== text.toUpperCase()) throw new InvalidInvoice('mixed case');
+function readText(text: string): { prefix: string; words: number[] } {
   try {
-    const decoded = bech32.decode(text.toLowerCase() as `${string}1${string}`, false);
-    return { hrp: decoded.prefix, words: Uint8Array.from(decoded.words) };
+    return bech32.decode(text as `${string}1${string}`, MAX_LENGTH);
   } catch {
-    throw new InvalidInvoice('not bech32, or its checksum is wrong');
+    throw new InvalidInvoice('not bech32, too long, or its checksum is wrong');
   }
 }
 
 /** Decodes a BOLT 11 invoice strictly; throws `InvalidInvoice` for whatever a node might read differently. */
 export function decodeInvoice(text: string): DecodedInvoice {
-  const { hrp, words } = readText(text);
+  const { prefix: hrp, words } = readText(text);
   const [, prefix, digits, multiplier] = PREFIX.exec(hrp) ?? [];
   if (prefix === undefined) throw new InvalidInvoice('unknown prefix or amount');
-  const amount_msats = readAmount(digits, multiplier);
-  const end = words.length - SIGNATURE_WORDS;
-  if (end < TIMESTAMP_WORDS) throw new InvalidInvoice('too short');
-  const fields = readFields(words, end);
+  const amount_msats = readAmount(digits, multiplier as keyof typeof MULTIPLIER);
+  const data = words.slice(0, -SIGNATURE_WORDS);
+  if (data.length < TIMESTAMP_WORDS) throw new InvalidInvoice('too short');
+  const fields = readFields(data.slice(TIMESTAMP_WORDS));
   const bytes = (tag: string): Uint8Array | undefined => {
     const field = fields.get(tag);
-    if (!field) return undefined;
-    if (!paddingIsZero(words, field.from, field.to)) throw new InvalidInvoice(`field ${tag} has stray bits`);
-    return wordsToBytes(words, field.from, field.to);
+    try {
+      return field && bech32.fromWords(field);
+    } catch {
+      throw new InvalidInvoice(`field ${tag} has stray bits`);
+    }
   };
   const number = (tag: string, fallback: number): number => {
     const field = fields.get(tag);
-    return field ? wordsToNumber(words, field.from, field.to) : fallback;
+    return field ? numberOf(field) : fallback;
   };
   const [payment_hash, payment_secret, named, description, description_hash] = ['p', 's', 'n', 'd', 'h'].map(
     bytes,
@@ -154,10 +155,10 @@ export function decodeInvoice(text: string): DecodedInvoice {
   if (!payment_hash) throw new InvalidInvoice('no payment hash');
   if (!payment_secret) throw new InvalidInvoice('no payment secret');
   if (!description && !description_hash) throw new InvalidInvoice('no description');
-  checkFeatures(words, fields.get('9'));
-  const payee_node = recoverSigner(hrp, words, end);
+  checkFeatures(fields.get('9') ?? []);
+  const payee_node = recoverSigner(hrp, data, words.slice(-SIGNATURE_WORDS));
   if (named && hex(named) !== payee_node) throw new InvalidInvoice('not signed by the node it names');
-  const created_at_ms = wordsToNumber(words, 0, TIMESTAMP_WORDS) * 1000;
+  const created_at_ms = numberOf(data.slice(0, TIMESTAMP_WORDS)) * 1000;
   const expiry_seconds = number('x', DEFAULT_EXPIRY_SECONDS);
   return {
     prefix,
@@ -178,7 +179,7 @@ export function decodeInvoice(text: string): DecodedInvoice {
 export function amountOf(text: string): bigint | null {
   const lower = text.toLowerCase();
   const [, , digits, multiplier] = PREFIX.exec(lower.slice(0, lower.lastIndexOf('1'))) ?? [];
-  return readAmount(digits, multiplier);
+  return readAmount(digits, multiplier as keyof typeof MULTIPLIER);
 }
 
 export interface InvoiceFields {
@@ -195,8 +196,8 @@ export interface InvoiceFields {
 /** The shortest way to write an amount: the largest multiplier that divides it. */
 function amountText(amount_msats: bigint | null): string {
   if (amount_msats === null) return '';
-  for (const multiplier of ['', 'm', 'u', 'n']) {
-    const [unit] = MULTIPLIER[multiplier] ?? [1n];
+  for (const multiplier of ['', 'm', 'u', 'n'] as const) {
+    const [unit] = MULTIPLIER[multiplier];
     if (amount_msats % unit === 0n) return `${amount_msats / unit}${multiplier}`;
   }
   return `${amount_msats * 10n}p`;
@@ -213,16 +214,13 @@ export function encodeInvoice(fields: InvoiceFields): string {
   const field = (tag: string, data: number[]): void => {
     words.push(LETTERS.indexOf(tag), data.length >> 5, data.length & 31, ...data);
   };
-  field('p', bytesToWords(fields.payment_hash));
-  field('s', bytesToWords(fields.payment_secret));
-  field('d', bytesToWords(Buffer.from(fields.description)));
+  field('p', bech32.toWords(fields.payment_hash));
+  field('s', bech32.toWords(fields.payment_secret));
+  field('d', bech32.toWords(Buffer.from(fields.description)));
   field('x', numberToWords(fields.expiry_seconds));
   field('c', numberToWords(MIN_FINAL_CLTV));
   field('9', FEATURES);
-  const { signature, recid } = secp256k1.ecdsaSign(
-    signedHash(prefix, words, words.length),
-    fields.private_key,
-  );
-  words.push(...bytesToWords(Buffer.concat([signature, Uint8Array.of(recid)])));
+  const { signature, recid } = secp256k1.ecdsaSign(signedHash(prefix, words), fields.private_key);
+  words.push(...bech32.toWords(Buffer.concat([signature, Uint8Array.of(recid)])));
   return bech32.encode(prefix, words, false);
 }

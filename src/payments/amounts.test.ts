@@ -9,12 +9,13 @@ import {
   feeOn,
   isTooLittle,
   principalWithin,
+  shownAmount,
   totalOf,
   worthOfMore,
 } from './amounts.ts';
 import type { Exchange, Payment } from './types.ts';
+import { RUNS } from '../../test/runs.ts';
 
-const RUNS = { numRuns: 10_000 };
 const MAX_MSATS = 2_100_000_000_000_000_000n;
 // From a cent to a billion dollars per bitcoin, with up to eight digits behind the point.
 const rates = fc.record({
@@ -169,4 +170,70 @@ test('threat 11: dollars turned into bitcoin and back never gain, whatever the a
     }),
     RUNS,
   );
+});
+
+// A cent is 15,384.6 msats.
+const RATE = { coefficient: 6_500_000n, scale: 0 };
+
+test("a rail amount is shown in the wallet's currency, dollars rounded up", () => {
+  assert.equal(shownAmount(payment({}), 15_385n), 15_385n);
+  assert.equal(shownAmount(payment({ quote: locked(RATE) }), 15_384n), 1n);
+  assert.equal(shownAmount(payment({ quote: locked(RATE) }), 15_385n), 2n);
+});
+
+test('a receive asks for its principal and the fee on it, in whole sats where an address may be paid', () => {
+  const exact = { amount: 1000n, processing_fee: 26n, payable: 1026n };
+  assert.deepEqual(askBitcoin(1000n, 256, 'bolt11'), exact);
+  for (const kind of ['onchain', 'bip21'] as const) {
+    assert.deepEqual(askBitcoin(1000n, 256, kind), { amount: 1000n, processing_fee: 1000n, payable: 2000n });
+  }
+  const dollars = { amount: 30_770n, processing_fee: 1n, payable: 46_154n };
+  assert.deepEqual(askDollars(2n, 5000, RATE, 'msats'), dollars);
+  assert.deepEqual(askDollars(2n, 5000, RATE, 'sats'), { ...dollars, amount: 31_000n, payable: 47_000n });
+});
+
+test('of what came, the fee is its share, never more than was told for what was asked', () => {
+  const receive = payment({ amount: 1000n, processing_fee: 10n, fee_bps: 100 });
+  for (const [gross, principal] of [
+    [0n, 0n],
+    [100n, 99n],
+    [505n, 500n],
+    [1009n, 999n],
+    [1010n, 1000n],
+    [1011n, 1000n],
+    [1111n, 1100n],
+  ] as const) {
+    assert.equal(principalWithin(receive, gross), principal, String(gross));
+  }
+  // Told by a total of whole sats, the fee is more than its share: no part takes more than the principal.
+  assert.equal(principalWithin({ ...receive, processing_fee: 1000n }, 1500n), 1000n);
+  assert.equal(principalWithin({ ...receive, fee_bps: 0, processing_fee: 0n }, 700n), 700n);
+  assert.equal(principalWithin({ ...receive, amount: null, processing_fee: 0n }, 700n), 700n);
+});
+
+/** A receive of two cents, of which so many msats were exchanged at its quote, and some at another rate. */
+const twoCents = (at_quote: bigint): Payment => {
+  const exchange = (quote_id: string | null, msats: bigint) =>
+    ({ quote_id, btc_msats: msats.toString() }) as Exchange;
+  return { ...dollars(2n, 0, RATE, 'sats'), exchanges: [exchange('q', at_quote), exchange(null, 10n ** 9n)] };
+};
+
+test('what was asked is worth what was asked; more than that is worth what the quote says', () => {
+  assert.equal(twoCents(0n).payable, 31_000n);
+  assert.equal(worthOfMore(twoCents(0n), 30_999n), 2n);
+  assert.equal(worthOfMore(twoCents(0n), 31_000n), 2n);
+  assert.equal(worthOfMore(twoCents(0n), 31_000n + 15_384n), 2n);
+  assert.equal(worthOfMore(twoCents(0n), 31_000n + 15_385n), 3n);
+  assert.equal(worthOfMore(twoCents(31_000n), 15_385n), 1n);
+  assert.equal(worthOfMore(twoCents(15_384n), 1n), 1n);
+  assert.equal(worthOfMore(payment({}), 7n), 7n);
+});
+
+test('less than a cent is too little to exchange, unless it is the last of what was asked', () => {
+  const tooLittle = (at_quote: bigint, msats: bigint) => isTooLittle(twoCents(at_quote), msats);
+  assert.deepEqual([tooLittle(0n, 15_384n), tooLittle(0n, 15_385n)], [true, false]);
+  // All two cents are there already, and 230 msats are missing.
+  assert.deepEqual([tooLittle(30_770n, 229n), tooLittle(30_770n, 230n)], [true, false]);
+  assert.deepEqual([tooLittle(31_000n, 1n), tooLittle(31_000n, 15_385n)], [true, false]);
+  assert.equal(isTooLittle(payment({}), 0n), false);
 });

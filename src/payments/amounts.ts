@@ -72,10 +72,10 @@ export const askedOf = (payment: Payment): bigint | null => payment.requested ??
 function worthOf(payment: Payment, msats: bigint): bigint {
   const rate = rateOf(payment);
   if (!rate) return msats;
-  const { payable } = payment;
+  const payable = payment.payable ?? 0n;
   const total = (askedOf(payment) ?? 0n) + payment.processing_fee;
   // What was asked for is worth what was asked, however the conversion was rounded.
-  if (payable !== null && msats >= payable) return total + centsDown(rate, msats - payable);
+  if (msats >= payable) return total + centsDown(rate, msats - payable);
   return minOf(total, centsDown(rate, msats));
 }
 
@@ -83,19 +83,17 @@ function worthOf(payment: Payment, msats: bigint): bigint {
 export function principalWithin(payment: Payment, gross: bigint): bigint {
   const bps = BigInt(payment.fee_bps);
   const asked = askedOf(payment);
-  if (bps === 0n || asked === null) return gross;
+  if (asked === null) return gross;
   const part = (amount: bigint): bigint => (amount * BASIS) / (BASIS + bps);
   const total = asked + payment.processing_fee;
   return gross >= total ? asked + part(gross - total) : minOf(asked, part(gross));
 }
 
-/** msats of a receive that were exchanged at its own quote's rate; of a bitcoin wallet: all that came. */
+/** msats of a receive that were exchanged at its own quote's rate. */
 const atQuote = (payment: Payment): bigint =>
-  payment.quote === null
-    ? payment.received
-    : payment.exchanges
-        .filter(({ quote_id }) => quote_id !== null)
-        .reduce((sum, { btc_msats }) => sum + BigInt(btc_msats), 0n);
+  payment.exchanges
+    .filter(({ quote_id }) => quote_id !== null)
+    .reduce((sum, { btc_msats }) => sum + BigInt(btc_msats), 0n);
 
 /** What so many more msats are worth by the payment's own terms, in the wallet's currency. */
 export function worthOfMore(payment: Payment, msats: bigint): bigint {
@@ -110,6 +108,6 @@ export function worthOfMore(payment: Payment, msats: bigint): bigint {
 export function isTooLittle(payment: Payment, msats: bigint): boolean {
   if (payment.quote === null || worthOfMore(payment, msats) > 0n) return false;
   const before = atQuote(payment);
-  const { payable } = payment;
-  return payable === null || before >= payable || before + msats < payable;
+  const payable = payment.payable ?? 0n;
+  return before >= payable || before + msats < payable;
 }

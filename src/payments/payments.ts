@@ -73,24 +73,6 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
   );
 
-  function enter(kind: JobKind, payment: Payment): void {
-    const lane = steps.get(payment.node_id)?.[kind];
-    if (lane) void lane.submit(payment);
-  }
-
-  async function handle(taken: Job[]): Promise<void> {
-    const known = taken.filter(({ node_id }) => steps.has(node_id));
-    const rows = new Map((await readPayments(db, known)).map((payment) => [refKey(payment), payment]));
-    for (const job of known) {
-      const payment = rows.get(refKey(job));
-      if (payment) enter(job.kind, payment);
-      else jobs.done([refKey(job)]);
-    }
-    const unknown = taken.filter(({ node_id }) => !steps.has(node_id));
-    await jobs.putBack(unknown, new Date(clock.now() + PAUSE_MS.long).toISOString());
-    jobs.done(unknown.map(refKey));
-  }
-
   const timer = nodeTimer(engine, scans);
   const listeners = createListeners(engine, scans, timer.look, deps.onNode);
   return {
@@ -103,12 +85,12 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
       const kind = STEP_OF_STATE[payment.state];
       if (!kind) return;
       jobs.busy([refKey(payment)]);
-      enter(kind, payment);
+      enter(steps, kind, payment);
     },
     async start() {
       for (const node of nodes.values()) await listeners.start(node);
       await jobs.start((taken) => {
-        void handle(taken).catch((error: unknown) => {
+        void handle(engine, steps, taken).catch((error: unknown) => {
           log.warn({ err: error }, 'jobs taken but not read, found again by their age');
           jobs.done(taken.map(refKey));
         });
@@ -125,6 +107,27 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
     },
     queueDepth: () => writer.depth(),
   };
+}
+
+type Steps = ReadonlyMap<string, Record<JobKind, Lane<Payment, void>>>;
+
+function enter(steps: Steps, kind: JobKind, payment: Payment): void {
+  const lane = steps.get(payment.node_id)?.[kind];
+  if (lane) void lane.submit(payment);
+}
+
+/** Jobs that the board took: each goes to its node's lane, those of nodes that are not here back to the board. */
+async function handle({ db, clock, jobs }: Engine, steps: Steps, taken: readonly Job[]): Promise<void> {
+  const known = taken.filter(({ node_id }) => steps.has(node_id));
+  const rows = new Map((await readPayments(db, known)).map((payment) => [refKey(payment), payment]));
+  for (const job of known) {
+    const payment = rows.get(refKey(job));
+    if (payment) enter(steps, job.kind, payment);
+    else jobs.done([refKey(job)]);
+  }
+  const unknown = taken.filter(({ node_id }) => !steps.has(node_id));
+  await jobs.putBack(unknown, new Date(clock.now() + PAUSE_MS.long).toISOString());
+  jobs.done(unknown.map(refKey));
 }
 
 /** The lanes of one node: a node that hangs holds up its own payments only. */

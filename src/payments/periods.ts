@@ -45,7 +45,7 @@ export function cutPeriod(start: string | undefined, end: string | undefined): C
   const last = end === undefined ? Infinity : floor(Date.parse(end), FINEST_MS);
   const from = start ?? PAST;
   const until = end ?? FUTURE;
-  if (first > last) {
+  if (first >= last) {
     return { spans: [], edges: [{ from, before: FUTURE, until }], from: FUTURE, to: PAST };
   }
   const edges: Edge[] = [];
@@ -60,7 +60,6 @@ const ceil = (ms: number, step: number): number => Math.ceil(ms / step) * step;
 
 /** Slots of the width at `level` at both ends, wider ones between them. */
 function spansOf(first: number, last: number, level: number): Span[] {
-  if (first >= last) return [];
   const width = WIDTHS[level] ?? 0;
   const wider = (WIDTHS[level + 1] ?? 0) * 1000;
   const span = (from: number, to: number): Span => ({ width, from: textOf(from), to: textOf(to) });

@@ -265,56 +265,65 @@ const isAwaited = (known: Payment, body: PaymentBody): boolean =>
   body.type === known.kind &&
   body.wallet_id.toLowerCase() === known.wallet_id;
 
+/** The wallet that pays or is paid, and the draft of the payment; refuses what cannot be one. */
+async function judge(
+  { clock, nodes }: PaymentRouteDeps,
+  reads: Reads,
+  caller: Caller,
+  body: PaymentBody,
+  endpoint: Endpoint,
+): Promise<{ wallet: WalletFacts; draft: Draft }> {
+  const kind = isSend(body) ? body.type : body.payment_kind;
+  const flow_preference = isSend(body) ? body.flow_preference : undefined;
+  checkFeatures(caller.features, kind, flow_preference, endpoint === 'treasury');
+  const wallet = await reads.wallet(caller.organization_id, body.wallet_id.toLowerCase());
+  if (!wallet || wallet.environment_id !== caller.environment_id) {
+    const detail = `wallet_id: no wallet ${body.wallet_id}`;
+    if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
+    throw new ApiError('wallet_not_found', detail, { context: { wallet_id: body.wallet_id } });
+  }
+  if (wallet.currency === 'usd') requireFeature(caller.features, 'usd', { code: 'disabled' });
+  const node = nodes.get(wallet.node_id);
+  if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
+  const wallet_currency = wallet.currency;
+  const draft = isSend(body)
+    ? draftSend(body, { chain: node.chain, now_ms: clock.now(), wallet_currency })
+    : draftReceive(body, wallet_currency);
+  return { wallet, draft };
+}
+
+/** The receive of this deployment that a send would pay, where paying inside is allowed. */
+async function targetOf(
+  { nodes }: PaymentRouteDeps,
+  reads: Reads,
+  draft: Draft,
+  wallet: WalletFacts,
+): Promise<Target | null> {
+  if (draft.direction !== 'send') return null;
+  const [kind, key] =
+    draft.payment_hash === null
+      ? (['address', draft.address ?? ''] as const)
+      : (['invoice', draft.payment_hash] as const);
+  const found = await reads.targets(kind, key);
+  const own = nodes.get(wallet.node_id);
+  return (
+    found.find(
+      (target) =>
+        target.environment_kind === wallet.environment_kind &&
+        nodes.get(target.node_id)?.sandbox === own?.sandbox &&
+        nodes.get(target.node_id)?.network === own?.network,
+    ) ?? null
+  );
+}
+
 /** Judges a request, then hands it to the batch that writes it. */
-function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, reads: Reads) {
-  async function judge(
-    caller: Caller,
-    body: PaymentBody,
-    endpoint: Endpoint,
-  ): Promise<{ wallet: WalletFacts; draft: Draft }> {
-    const kind = isSend(body) ? body.type : body.payment_kind;
-    const flow_preference = isSend(body) ? body.flow_preference : undefined;
-    checkFeatures(caller.features, kind, flow_preference, endpoint === 'treasury');
-    const wallet = await reads.wallet(caller.organization_id, body.wallet_id.toLowerCase());
-    if (!wallet || wallet.environment_id !== caller.environment_id) {
-      const detail = `wallet_id: no wallet ${body.wallet_id}`;
-      if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
-      throw new ApiError('wallet_not_found', detail, { context: { wallet_id: body.wallet_id } });
-    }
-    if (wallet.currency === 'usd') requireFeature(caller.features, 'usd', { code: 'disabled' });
-    const node = nodes.get(wallet.node_id);
-    if (!node) throw new ApiError('not_supported_network', `no node serves ${wallet.network} here`);
-    const wallet_currency = wallet.currency;
-    const draft = isSend(body)
-      ? draftSend(body, { chain: node.chain, now_ms: clock.now(), wallet_currency })
-      : draftReceive(body, wallet_currency);
-    return { wallet, draft };
-  }
-
-  /** The receive of this deployment that a send would pay, where paying inside is allowed. */
-  async function targetOf(draft: Draft, wallet: WalletFacts): Promise<Target | null> {
-    if (draft.direction !== 'send') return null;
-    const [kind, key] =
-      draft.payment_hash === null
-        ? (['address', draft.address ?? ''] as const)
-        : (['invoice', draft.payment_hash] as const);
-    const found = await reads.targets(kind, key);
-    const own = nodes.get(wallet.node_id);
-    return (
-      found.find(
-        (target) =>
-          target.environment_kind === wallet.environment_kind &&
-          nodes.get(target.node_id)?.sandbox === own?.sandbox &&
-          nodes.get(target.node_id)?.network === own?.network,
-      ) ?? null
-    );
-  }
-
+function createPayment(deps: PaymentRouteDeps, reads: Reads) {
+  const { clock, nodes, payments, sanctions } = deps;
   return async (caller: Caller, body: PaymentBody, endpoint: Endpoint): Promise<void> => {
     const id = body.id.toLowerCase();
     let judged: Awaited<ReturnType<typeof judge>>;
     try {
-      judged = await judge(caller, body, endpoint);
+      judged = await judge(deps, reads, caller, body, endpoint);
     } catch (error) {
       // A retry of a payment that exists must hear so, even if its invoice has expired since.
       const known = error instanceof ApiError ? await reads.payment(refIn(caller, id)) : undefined;
@@ -325,7 +334,7 @@ function createPayment({ clock, nodes, payments, sanctions }: PaymentRouteDeps, 
     }
     const { wallet, draft } = judged;
     const metadata = body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null;
-    const target = await targetOf(draft, wallet);
+    const target = await targetOf(deps, reads, draft, wallet);
     const quote_id = body.quote_id?.toLowerCase() ?? null;
     const node = nodes.get(wallet.node_id);
     const command = createCommand({

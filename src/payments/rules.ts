@@ -108,7 +108,8 @@ export function draftReceive(body: ReceiveBody, wallet_currency: string): Draft 
   const expiration = Number(body.expiration ?? DEFAULT_EXPIRATION_SECONDS);
   if (expiration < 1 || expiration > MAX_EXPIRATION_SECONDS) faults.push('expiration');
   const description = body.description ?? null;
-  if (Buffer.byteLength(description ?? '') > MAX_DESCRIPTION_BYTES) faults.push('description');
+  if (description !== null && Buffer.byteLength(description) > MAX_DESCRIPTION_BYTES)
+    faults.push('description');
   if (faults.length > 0) {
     throw new ApiError('invalid_receive_payment', `not acceptable: ${faults.join(', ')}`, {
       code: 'validation_failed',
@@ -215,8 +216,6 @@ function draftInvoice(
   }
   const principal = invoice.amount_msats ?? amount;
   if (principal === null) throw requiredField('amount_required', 'data.amount');
-  if (principal > MAX_BTC_MSATS)
-    throw new ApiError('invalid_amount', 'the invoice asks for more than 21,000,000 BTC');
   return {
     ...EMPTY,
     direction: 'send',

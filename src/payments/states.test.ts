@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { mayMove, MOVES, STATUS, statesOf, type Direction, type State } from './states.ts';
+import {
+  areMovingOrChecks,
+  EVENT_AT,
+  isAtRest,
+  mayMove,
+  MOVES,
+  STATUS,
+  statesOf,
+  type Direction,
+  type State,
+} from './states.ts';
 
 const TERMINAL = ['completed', 'failed'];
 
@@ -29,4 +39,49 @@ test('every status a list can filter by maps to the states behind it', () => {
   assert.deepEqual(statesOf('approved'), ['checked', 'approved', 'claiming', 'dispatched']);
   assert.deepEqual(statesOf('sending'), []);
   assert.deepEqual(statesOf('completed'), ['completed']);
+});
+
+test('exactly the moves of the table are allowed, and none from a state of the other direction', () => {
+  assert.ok(mayMove('send', 'approved', 'dispatched'));
+  for (const direction of Object.keys(MOVES) as Direction[]) {
+    const table: Partial<Record<string, readonly string[]>> = MOVES[direction];
+    for (const from of Object.keys(STATUS) as State[]) {
+      for (const to of Object.keys(STATUS) as State[]) {
+        const allowed = table[from]?.includes(to) === true;
+        assert.equal(mayMove(direction, from, to), allowed, `${direction}: ${from} -> ${to}`);
+      }
+    }
+  }
+});
+
+test('a state is its own status, but for those of an approved send', () => {
+  for (const [state, status] of Object.entries(STATUS)) {
+    const shown = ['checked', 'claiming', 'dispatched'].includes(state) ? 'approved' : state;
+    assert.equal(status, shown);
+  }
+});
+
+test('a payment is at rest where nobody has to end it, and a check wherever it is', () => {
+  const resting = Object.keys(STATUS).filter((state) =>
+    isAtRest({ state: state as State, check_only: false }),
+  );
+  assert.deepEqual(resting, ['checked', 'expired', 'completed', 'failed']);
+  for (const state of Object.keys(STATUS)) {
+    assert.ok(isAtRest({ state: state as State, check_only: true }));
+  }
+});
+
+test('a list is of what is being moved, or of checks, only where every status of it is', () => {
+  for (const status of ['generating', 'approved']) assert.ok(areMovingOrChecks([status]));
+  assert.ok(areMovingOrChecks(['generating', 'approved']));
+  for (const status of ['receiving', 'expired', 'completed', 'failed']) {
+    assert.ok(!areMovingOrChecks(['approved', status]));
+  }
+});
+
+test('the outside is told of every end, and of a receive that can be paid', () => {
+  assert.deepEqual(EVENT_AT, {
+    send: { completed: 'succeeded', failed: 'failed' },
+    receive: { receiving: 'generated', expired: 'expired', completed: 'completed', failed: 'failed' },
+  });
 });

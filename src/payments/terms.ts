@@ -93,9 +93,9 @@ export function termsOf(input: TermsInput): Terms {
   if (draft.direction === 'send') {
     return { ...common, amount: draft.amount, payable: null, processing_fee: feeOn(draft.amount ?? 0n, bps) };
   }
-  if (quote && draft.requested !== null) {
+  if (quote) {
     const precision = quote.target_precision === 'msats' && draft.kind === 'bolt11' ? 'msats' : 'sats';
-    const asked = askDollars(draft.requested, bps, readRate(quote.rate), precision);
+    const asked = askDollars(draft.requested ?? 0n, bps, readRate(quote.rate), precision);
     if (draft.kind === 'onchain') checkReceiveDust(asked.payable);
     return { ...common, ...asked };
   }

@@ -49,7 +49,7 @@ function bound(field: string, given: WireInteger): PolicyContent {
 export function readChange(wallet_id: string, body: PolicyBody, has_sanctions_list: boolean): PolicyChange {
   const set = new Map<PolicyType, PolicyContent>();
   const removed: PolicyType[] = [];
-  if (Object.values(body).every((value) => value === undefined)) {
+  if (Object.keys(body).length === 0) {
     const context = { wallet_id };
     throw new ApiError('no_updates_provided', 'nothing to change: name at least one policy', { context });
   }

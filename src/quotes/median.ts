@@ -25,18 +25,21 @@ export interface MedianResult {
   left_out: string[];
 }
 
-/** Compares exactly: -1, 0 or 1. */
+/** Both as whole numbers of one scale. */
+const onOneScale = (a: Rate, b: Rate): [bigint, bigint] => [
+  a.coefficient * 10n ** BigInt(b.scale),
+  b.coefficient * 10n ** BigInt(a.scale),
+];
+
 function compare(a: Rate, b: Rate): number {
-  const left = a.coefficient * 10n ** BigInt(b.scale);
-  const right = b.coefficient * 10n ** BigInt(a.scale);
-  return left < right ? -1 : left > right ? 1 : 0;
+  const [left, right] = onOneScale(a, b);
+  return Number(left - right);
 }
 
 /** The exact mean of two rates. */
 function mean(a: Rate, b: Rate): Rate {
-  const scale = Math.max(a.scale, b.scale);
-  const scaled = (rate: Rate): bigint => rate.coefficient * 10n ** BigInt(scale - rate.scale);
-  return normalRate({ coefficient: (scaled(a) + scaled(b)) * 5n, scale: scale + 1 });
+  const [left, right] = onOneScale(a, b);
+  return normalRate({ coefficient: (left + right) * 5n, scale: a.scale + b.scale + 1 });
 }
 
 function medianOf(rates: readonly Rate[]): Rate | null {
@@ -47,10 +50,9 @@ function medianOf(rates: readonly Rate[]): Rate | null {
 }
 
 function isNear(rate: Rate, median: Rate, max_bps: number): boolean {
-  const scale = 10n ** BigInt(rate.scale + median.scale);
-  const value = (one: Rate): bigint => (one.coefficient * scale) / 10n ** BigInt(one.scale);
-  const distance = value(rate) - value(median);
-  return (distance < 0n ? -distance : distance) * 10_000n <= value(median) * BigInt(max_bps);
+  const [value, center] = onOneScale(rate, median);
+  const distance = value < center ? center - value : value - center;
+  return distance * 10_000n <= center * BigInt(max_bps);
 }
 
 /** The median of the fresh readings without those that are far from it; no rate below the quorum. */

@@ -119,16 +119,11 @@ export class Courier {
     this.#run();
   }
 
-  /** Something was changed, here or elsewhere: look at all registrations. */
+  /** Registrations, shards or deliveries changed, here or elsewhere: what is in memory is not all that is due. */
   look(): void {
+    for (const line of this.#lines.values()) line.doubt();
     this.#all = true;
     this.#run();
-  }
-
-  /** Others made deliveries: what is in memory is not all that is due. */
-  missed(): void {
-    for (const line of this.#lines.values()) line.doubt();
-    this.look();
   }
 
   start(): void {

@@ -101,7 +101,7 @@ export class Fan {
     this.#passed = to;
     if (!before) return;
     if (isAfter(before, from)) this.#deps.startOver();
-    if (before.horizon !== from.horizon || before.seq !== from.seq) this.#deps.courier.missed();
+    if (before.horizon !== from.horizon || before.seq !== from.seq) this.#deps.courier.look();
   }
 
   #hand({ fresh }: FanOut): void {

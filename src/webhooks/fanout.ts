@@ -1,7 +1,7 @@
 import type { Database } from '../core/db.ts';
 import { END_OF_HORIZON, isAfter, READABLE_BELOW, type EventPlace } from '../core/events.ts';
 import { SHARD_OF } from './deliveries.ts';
-import { DUE_COLUMNS, type DueDelivery } from './queue.ts';
+import { AHEAD, DUE_COLUMNS, type DueDelivery } from './queue.ts';
 
 export interface FanOut {
   /** Whether any registration exists. */
@@ -21,9 +21,6 @@ export interface FanOut {
 
 /** Events per statement: enough to keep up, few enough that the first is not kept waiting. */
 export const MOST_EVENTS = 500;
-
-/** A time that is further ahead is a clock that was wrong: nobody waits for it. */
-const AHEAD = "interval '1 minute'";
 
 // One statement, so that one snapshot says which events and registrations there are and how far the place moves.
 // Due by the database's clock, never before what was made before: servers whose clocks differ must not turn the order of a

@@ -77,3 +77,24 @@ test("a payment's next delivery waits for the attempt before it, and others do n
   assert.equal(line.take(), null);
   assert.equal(first && line.over(first)?.id, 'a2');
 });
+
+test("what is left to be read again is not overtaken by its payment's next delivery that waits", () => {
+  const line = new Line('w', receiver);
+  for (const delivery of [due('a1', 'a'), due('b1', 'b'), due('a2', 'a')]) line.add(delivery);
+  const first = line.take(1);
+  assert.equal(first?.id, 'a1');
+  const asked = line.ask();
+  if (first) {
+    line.leave(first);
+    line.over(first);
+  }
+  line.answered(asked, true);
+  assert.equal(line.complete, false);
+  assert.equal(line.take(1)?.id, 'b1');
+  // An answer of before is as good as one of after: it was not attempted.
+  for (const delivery of [due('a1', 'a'), due('a2', 'a')]) line.add(delivery);
+  assert.deepEqual(
+    line.ahead().map(({ id }) => id),
+    ['a1', 'a2'],
+  );
+});

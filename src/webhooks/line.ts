@@ -131,6 +131,13 @@ export class Line {
     this.#ended.add(id);
   }
 
+  /** Not attempted: it is found again in the database, and so is what waits of its payment, in order. */
+  leave({ id, payment_id }: DueDelivery): void {
+    this.#known.delete(id);
+    this.#drop((waiting) => payment_id !== null && waiting.payment_id === payment_id);
+    this.doubt();
+  }
+
   /** Drops what waits and is not among the first `limit` that are open: abandoned meanwhile, or another server's by now. */
   keepOpen(open: readonly DueDelivery[], limit: number): void {
     const ids = new Set(open.map(({ id }) => id));

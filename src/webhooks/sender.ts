@@ -18,7 +18,7 @@ export interface SenderDeps {
   clock: Clock;
   log: Logger;
   network: Network;
-  membership: Membership;
+  membership: Pick<Membership, 'owns' | 'shards'>;
   bodies: Bodies;
   stop_after_ms: number;
   timeout_ms: number;
@@ -77,7 +77,7 @@ export class Sender {
   async #send(line: Line, first: DueDelivery): Promise<void> {
     for (let delivery: DueDelivery | null = first; delivery; delivery = line.over(delivery)) {
       if (this.#waits() || !this.#deps.membership.owns(delivery.shard)) {
-        this.#leave(line, delivery);
+        line.leave(delivery);
         continue;
       }
       try {
@@ -89,16 +89,10 @@ export class Sender {
           { err: error, delivery_id: delivery.id },
           'delivery not attempted, will be tried again',
         );
-        this.#leave(line, delivery);
+        line.leave(delivery);
       }
     }
     this.pump(line);
-  }
-
-  /** It is found again in the database, here or by the server whose it is. */
-  #leave(line: Line, delivery: DueDelivery): void {
-    line.forget(delivery.id);
-    line.doubt();
   }
 
   async #endWithoutEvent(line: Line, delivery: DueDelivery): Promise<void> {
@@ -107,7 +101,7 @@ export class Sender {
       'delivery failed: its event is gone',
     );
     await endWithoutEvent(this.#deps.db, delivery, this.#time());
-    this.#leave(line, delivery);
+    line.leave(delivery);
   }
 
   async #attempt(line: Line, delivery: DueDelivery, message: Message): Promise<void> {

@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { moveFunds } from '../../src/admin/operator.ts';
-import { auditClean, type TestServer } from '../fixtures.ts';
+import { auditClean, INHERITED, type TestServer } from '../fixtures.ts';
 import { driftOf, realActor, startRealServer } from './fixture.ts';
 import { skip } from './ground.ts';
 import { startNetwork, type RegtestNetwork } from './network.ts';
@@ -133,7 +133,7 @@ books('a channel that opens, drains and closes by agreement leaves the drift at 
 const run = async (words: string[], ...more: string[]): Promise<string> => {
   const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...words, ...more], {
     env: {
-      PATH: process.env['PATH'] ?? '',
+      ...INHERITED,
       DATABASE_URL: server.database_url,
       COULOMB_NODES_FILE: nodes_file,
       COULOMB_LOG_LEVEL: 'fatal',

@@ -1,5 +1,5 @@
 import { request } from 'node:https';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { p2wpkh, Transaction } from '@scure/btc-signer';
@@ -40,12 +40,20 @@ export interface Paid {
   fee_sats: bigint;
 }
 
+/** A chain as it is kept in its folder: btcd itself forgets a regtest chain when it starts. */
+interface Kept {
+  key: string;
+  blocks: string[];
+}
+
 export type Chain = Awaited<ReturnType<typeof startChain>>;
 
 /** A regtest chain whose miner's key is ours: blocks, payments, replacements and reorganizations on demand. */
 export async function startChain(tools: Tools, folder: string) {
   const [rpc_port = 0, listen_port = 0] = await freePorts(2);
-  const key = randomBytes(32);
+  const file = join(folder, 'chain.json');
+  const kept = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Kept) : null;
+  const key = kept ? Buffer.from(kept.key, 'hex') : randomBytes(32);
   const own = p2wpkh(secp256k1.publicKeyCreate(key, true), REGTEST);
   const address = own.address ?? '';
   const access: ChainAccess = {
@@ -71,22 +79,35 @@ export async function startChain(tools: Tools, folder: string) {
       `--miningaddr=${address}`,
       // Nothing is relayed anywhere: what a wallet offers is taken at any fee rate.
       '--minrelaytxfee=0.00001',
+      // By default it clears 250 MiB for a chain that is a few hundred blocks.
+      '--utxocachemaxsize=10',
     ],
     join(folder, 'btcd.log'),
   );
-  const rpc = <T>(method: string, ...params: unknown[]): Promise<T> => call<T>(access, method, params);
+  const rpc = async <T>(method: string, ...params: unknown[]): Promise<T> => {
+    const [result] = await call<T>(access, [{ method, params }]);
+    return result as T;
+  };
   await eventually(() => rpc('getblockcount'));
-  await rpc('generate', FIRST_BLOCKS);
+  if (kept) {
+    await call(
+      access,
+      kept.blocks.map((block) => ({ method: 'submitblock', params: [block] })),
+    );
+  } else await rpc('generate', FIRST_BLOCKS);
 
   // Each old coinbase is spent once; change is left behind.
   let next_height = 1;
   async function coin(): Promise<Coin> {
-    if (next_height > SPENDABLE) throw new Error('the faucet is empty');
-    const hash = await rpc<string>('getblockhash', next_height);
-    next_height += 1;
-    const block = await rpc<{ tx: string[] }>('getblock', hash, 1);
-    const tx = await rpc<{ vout: { value: number }[] }>('getrawtransaction', block.tx[0], 1);
-    return { txid: block.tx[0] ?? '', amount_sats: BigInt(Math.round((tx.vout[0]?.value ?? 0) * 1e8)) };
+    while (next_height <= SPENDABLE) {
+      const hash = await rpc<string>('getblockhash', next_height);
+      next_height += 1;
+      const block = await rpc<{ tx: [string] }>('getblock', hash, 1);
+      const [txid] = block.tx;
+      const unspent = await rpc<{ value: number } | null>('gettxout', txid, 0);
+      if (unspent) return { txid, amount_sats: BigInt(Math.round(unspent.value * 1e8)) };
+    }
+    throw new Error('the faucet is empty');
   }
 
   /** Signs a spend of a coin; the change goes back to the miner. */
@@ -127,12 +148,33 @@ export async function startChain(tools: Tools, folder: string) {
       for (const paid of dropped) await broadcast(sign(paid.coin, [], paid.fee_sats * 4n));
       await rpc('generate', depth + 1);
     },
+    /** Writes down all blocks: what starts in a copy of the folder goes on from here. */
+    async keep(): Promise<void> {
+      const height = await rpc<number>('getblockcount');
+      const heights = Array.from({ length: height }, (_, index) => index + 1);
+      const hashes = await call<string>(
+        access,
+        heights.map((at) => ({ method: 'getblockhash', params: [at] })),
+      );
+      const blocks = await call<string>(
+        access,
+        hashes.map((hash) => ({ method: 'getblock', params: [hash, 0] })),
+      );
+      writeFileSync(file, JSON.stringify({ key: key.toString('hex'), blocks } satisfies Kept));
+    },
     mempool: () => rpc<string[]>('getrawmempool'),
     stop: () => program.end('SIGKILL'),
   };
 }
 
-function call<T>(access: ChainAccess, method: string, params: readonly unknown[]): Promise<T> {
+interface Call {
+  method: string;
+  params: readonly unknown[];
+}
+type Answer<T> = { result: T; error: { message: string } | null };
+
+/** Makes calls in one request; their results in order. Fails with the first that failed. */
+function call<T>(access: ChainAccess, calls: readonly Call[]): Promise<T[]> {
   return new Promise((resolve, reject) => {
     const sent = request(
       {
@@ -150,16 +192,17 @@ function call<T>(access: ChainAccess, method: string, params: readonly unknown[]
         response.on('end', () => {
           const text = Buffer.concat(chunks).toString();
           try {
-            const answer = JSON.parse(text) as { result: T; error: { message: string } | null };
-            if (answer.error) reject(new Error(`${method}: ${answer.error.message}`));
-            else resolve(answer.result);
+            const answers = JSON.parse(text) as Answer<T>[];
+            const at = answers.findIndex(({ error }) => error);
+            if (at >= 0) reject(new Error(`${calls[at]?.method}: ${answers[at]?.error?.message}`));
+            else resolve(answers.map(({ result }) => result));
           } catch {
-            reject(new Error(`${method}: ${response.statusCode} ${text}`));
+            reject(new Error(`${calls[0]?.method}: ${response.statusCode} ${text}`));
           }
         });
       },
     );
     sent.on('error', reject);
-    sent.end(JSON.stringify({ jsonrpc: '1.0', id: 1, method, params }));
+    sent.end(JSON.stringify(calls.map((one, id) => ({ jsonrpc: '2.0', id, ...one }))));
   });
 }

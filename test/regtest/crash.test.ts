@@ -133,44 +133,48 @@ fault('killed at each step of a receive: one invoice, credited once', async () =
   await atRest();
 });
 
-/** What a link can do to a call or its answer; the second part ends it. */
-const LINKS: Record<string, { breakIt(): void; for_ms: number }> = {
-  reset: { breakIt: () => ground.net.link.reset(), for_ms: 0 },
-  cut: { breakIt: () => ground.net.link.cut(), for_ms: 1500 },
+/** What a link can do to calls and their answers, for how long, and whether nothing is heard meanwhile. */
+const LINKS: Record<string, { breakIt(): void; for_ms: number; deaf: boolean }> = {
+  reset: { breakIt: () => ground.net.link.reset(), for_ms: 0, deaf: false },
+  cut: { breakIt: () => ground.net.link.cut(), for_ms: 1500, deaf: true },
   'black-holed past every timeout': {
     breakIt: () => {
       ground.net.link.hold();
       ground.net.link.holdAnswers();
     },
     for_ms: 17_000,
+    deaf: true,
   },
-  'slower than a ping': { breakIt: () => ground.net.link.delay(2500), for_ms: 6000 },
+  'slower than a ping': { breakIt: () => ground.net.link.delay(2500), for_ms: 6000, deaf: false },
 };
 
-for (const [name, { breakIt, for_ms }] of Object.entries(LINKS)) {
+for (const [name, { breakIt, for_ms, deaf }] of Object.entries(LINKS)) {
   fault(
-    `threat 3: the link ${name}, as the send is made, in flight and as it settles: paid once`,
+    `threat 3: the link ${name} with sends that are made, in flight and settled just then: each is paid once`,
     async () => {
       const { total } = await ground.me.balance();
+      const flying = await ground.heldSend(BigInt(HELD_MSATS));
+      const settled = await ground.heldSend(BigInt(HELD_MSATS));
+      const held = await ground.heldInvoice(BigInt(HELD_MSATS));
+      breakIt();
+      const broken = pause(for_ms);
+      const id = await ground.me.accept(ground.me.sendBody({ payment_request: held.payment_request }));
+      const made = { id, ...held };
+      await Promise.all([settled.settle(), broken]);
+      if (deaf) {
+        for (const one of [made, flying, settled]) {
+          assert.equal((await ground.me.get(one.id)).status, 'approved', 'nothing is guessed');
+        }
+        assert.equal((await ground.me.balance()).holds, 3);
+      }
+      ground.net.link.mend();
+      await ground.acceptedByCarol(made.payment_hash);
+      await Promise.all([made.settle(), flying.settle()]);
       let cost = 0;
-      for (const point of ['made', 'in flight', 'settling'] as const) {
-        const held = await ground.heldInvoice(BigInt(HELD_MSATS));
-        const breaking = async (): Promise<void> => {
-          breakIt();
-          await pause(for_ms);
-        };
-        const broken = point === 'made' ? breaking() : null;
-        const id = await ground.me.accept(ground.me.sendBody({ payment_request: held.payment_request }));
-        await broken;
-        if (point === 'made') ground.net.link.mend();
-        await ground.acceptedByCarol(held.payment_hash);
-        if (point === 'in flight') await breaking();
-        const settled = point === 'settling' ? Promise.all([breaking(), held.settle()]) : held.settle();
-        await settled;
-        ground.net.link.mend();
-        const sent = await ground.me.ended(id);
+      for (const [point, one] of Object.entries({ made, flying, settled })) {
+        const sent = await ground.me.ended(one.id);
         assert.equal(sent.status, 'completed', `${point}: ${JSON.stringify(sent.error)}`);
-        assert.equal(await attemptsOf(held.payment_hash), 1, point);
+        assert.equal(await attemptsOf(one.payment_hash), 1, point);
         cost += HELD_MSATS + (sent.data.fees?.amount ?? 0);
       }
       assert.equal((await ground.me.balance()).total, total - cost);

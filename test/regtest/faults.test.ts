@@ -11,32 +11,6 @@ import { eventually } from './ports.ts';
 const ground = createGround();
 const { fault, restart, atRest, attemptsOf } = ground;
 
-fault(
-  'threat 3: a link reset with a send in flight leaves it in flight, and it settles when the node answers',
-  async () => {
-    const { total } = await ground.me.balance();
-    const held = await ground.heldSend();
-    ground.net.link.reset();
-    assert.deepEqual(
-      [(await ground.me.get(held.id)).status, (await ground.me.balance()).holds],
-      ['approved', 1],
-    );
-    ground.net.link.cut();
-    await held.settle();
-    await new Promise((done) => setTimeout(done, 1000));
-    assert.deepEqual(
-      [(await ground.me.get(held.id)).status, (await ground.me.balance()).holds],
-      ['approved', 1],
-    );
-    ground.net.link.mend();
-    const sent = await ground.me.ended(held.id);
-    assert.equal(sent.status, 'completed');
-    assert.equal(await attemptsOf(held.payment_hash), 1);
-    assert.equal((await ground.me.balance()).total, total - 20_000_000 - (sent.data.fees?.amount ?? 0));
-    await atRest();
-  },
-);
-
 fault('threat 3: a node whose answers never come keeps the hold; the truth is found by asking', async () => {
   const invoice = await ground.net.carol.invoice({ amount_msats: 10_000_000n });
   ground.net.link.holdAnswers();

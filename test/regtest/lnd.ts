@@ -155,9 +155,10 @@ export async function startLnd(tools: Tools, chain: Chain, folder: string, extra
     kill: () => program.end('SIGKILL').then(() => client.close()),
     signal: (signal: NodeJS.Signals) => program.process.kill(signal),
     start: open,
-    stop: async () => {
+    /** With SIGTERM it writes down all that it knows. */
+    stop: async (signal: NodeJS.Signals = 'SIGKILL') => {
       client.close();
-      await program.end('SIGKILL');
+      await program.end(signal);
     },
   };
 }

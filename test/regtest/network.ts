@@ -1,10 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildTools, type Tools } from './build.ts';
 import { startChain, type Chain } from './chain.ts';
 import { startLnd, type Lnd } from './lnd.ts';
-import { eventually } from './ports.ts';
+import { eventually, keepPort } from './ports.ts';
 import { startProxy, type Proxy } from './proxy.ts';
 
 /**
@@ -48,8 +48,9 @@ async function fundAll(chain: Chain, nodes: readonly Lnd[]): Promise<void> {
   );
 }
 
-async function openChannels(chain: Chain, { ours, bob, carol }: Record<'ours' | 'bob' | 'carol', Lnd>) {
-  await Promise.all([ours.connect(bob), bob.connect(carol)]);
+type Nodes = Record<'ours' | 'bob' | 'carol', Lnd>;
+
+async function openChannels(chain: Chain, { ours, bob, carol }: Nodes): Promise<void> {
   const wanted: [Lnd, Lnd, number][] = [
     [ours, bob, CHANNEL_SATS],
     [ours, bob, CHANNEL_SATS],
@@ -61,7 +62,11 @@ async function openChannels(chain: Chain, { ours, bob, carol }: Record<'ours' | 
   }
   // A channel is announced, and routable for third nodes, at six confirmations.
   await chain.mine(6);
-  await eventually(async () => {
+}
+
+/** Waits until every channel is up and our node knows all of them. */
+const routable = ({ ours, bob, carol }: Nodes): Promise<void> =>
+  eventually(async () => {
     const counts = await Promise.all(
       [ours, bob, carol].map(async (node) => (await node.channels()).filter(({ active }) => active).length),
     );
@@ -72,14 +77,13 @@ async function openChannels(chain: Chain, { ours, bob, carol }: Record<'ours' | 
     const known = edges.filter((edge) => edge.node1_policy && edge.node2_policy).length;
     if (known < 3) throw new Error(`channels known: ${known}`);
   }, 120_000);
-}
 
-/** Starts chain and nodes in folders of their own, funds them and opens their channels. */
-export async function startNetwork(): Promise<RegtestNetwork> {
+/** Starts chain and nodes in a folder, or goes on with what is kept there; in the end all channels are up. */
+async function startNodes(folder: string): Promise<{ chain: Chain; nodes: Nodes }> {
   const found = await tools;
   if ('missing' in found) throw new Error(found.missing);
-  const folder = mkdtempSync(join(tmpdir(), 'coulomb-regtest-'));
-  mkdirSync(join(folder, 'btcd'));
+  const fresh = !existsSync(join(folder, 'btcd'));
+  mkdirSync(join(folder, 'btcd'), { recursive: true });
   const chain = await startChain(found.tools, join(folder, 'btcd'));
   const [ours, bob, carol] = await Promise.all([
     startLnd(found.tools, chain, join(folder, 'ours')),
@@ -87,8 +91,43 @@ export async function startNetwork(): Promise<RegtestNetwork> {
     startLnd(found.tools, chain, join(folder, 'carol')),
   ]);
   const nodes = { ours, bob, carol };
-  await fundAll(chain, Object.values(nodes));
-  await openChannels(chain, nodes);
+  if (fresh) await fundAll(chain, Object.values(nodes));
+  await Promise.all([ours.connect(bob), bob.connect(carol)]);
+  if (fresh) await openChannels(chain, nodes);
+  await routable(nodes);
+  return { chain, nodes };
+}
+
+export interface NetworkTemplate {
+  folder: string;
+  remove(): Promise<void>;
+}
+
+/** Makes a network and lets it rest: with COULOMB_TEST_NETWORK as its folder, every network begins as a copy of it. */
+export async function prepareNetwork(): Promise<NetworkTemplate> {
+  const folder = mkdtempSync(join(tmpdir(), 'coulomb-regtest-'));
+  const { chain, nodes } = await startNodes(folder);
+  await chain.keep();
+  await Promise.all(Object.values(nodes).map((node) => node.stop('SIGTERM')));
+  await chain.stop();
+  // The nodes of a copy remember where their peers were: a peer of another copy must never listen there.
+  const kept = await Promise.all(Object.values(nodes).map(({ p2p }) => keepPort(p2p)));
+  return {
+    folder,
+    async remove() {
+      await Promise.all(kept.map((free) => free()));
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Starts chain and nodes in folders of their own, funded, with their channels. */
+export async function startNetwork(): Promise<RegtestNetwork> {
+  const folder = mkdtempSync(join(tmpdir(), 'coulomb-regtest-'));
+  const template = process.env['COULOMB_TEST_NETWORK'];
+  if (template !== undefined) cpSync(template, folder, { recursive: true });
+  const { chain, nodes } = await startNodes(folder);
+  const { ours } = nodes;
   const link = await startProxy(ours.rpc_port);
   const nodes_file = join(folder, 'nodes.json');
   writeFileSync(nodes_file, JSON.stringify([nodeEntry('ours', ours, link)]));
