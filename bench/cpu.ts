@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** CPU seconds used so far by the server, by PostgreSQL and by this process, from Linux's /proc. */
@@ -23,9 +24,8 @@ function secondsOf(pid: string): { parent: string; seconds: number } | null {
 }
 
 export function readCpu(server_pid: number, postmaster_pid: string): CpuSeconds {
-  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   let database = 0;
-  for (const pid of processes) {
+  for (const pid of idsOfProcesses()) {
     const found = secondsOf(pid);
     if (found && (pid === postmaster_pid || found.parent === postmaster_pid)) database += found.seconds;
   }
@@ -37,11 +37,23 @@ export function readCpu(server_pid: number, postmaster_pid: string): CpuSeconds 
   };
 }
 
+const idsOfProcesses = (): string[] => readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+const childrenOf = (parents: readonly string[]): string[] =>
+  idsOfProcesses().filter((pid) => parents.includes(secondsOf(pid)?.parent ?? ''));
+
 /** CPU seconds of this process's living children, but for these: the nodes of a network that it runs. */
-export function secondsOfChildren(except: readonly string[]): number {
-  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && !except.includes(name));
-  const children = processes.flatMap((pid) => secondsOf(pid) ?? []);
-  return children
-    .filter(({ parent }) => parent === String(process.pid))
-    .reduce((sum, { seconds }) => sum + seconds, 0);
+export const secondsOfChildren = (except: readonly string[]): number =>
+  childrenOf([String(process.pid)])
+    .filter((pid) => !except.includes(pid))
+    .reduce((sum, pid) => sum + (secondsOf(pid)?.seconds ?? 0), 0);
+
+/** Puts these of this process's children with all that they start, and this process, on one core; the others on another. */
+export function setApart(together: readonly string[]): void {
+  const pin = (pid: string, core: number): void =>
+    void execFileSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(core), pid], {
+      stdio: 'ignore',
+    });
+  const own = [String(process.pid), ...together];
+  for (const pid of [...own, ...childrenOf(together)]) pin(pid, 1);
+  for (const pid of childrenOf([String(process.pid)])) if (!together.includes(pid)) pin(pid, 0);
 }

@@ -5,10 +5,10 @@ import { authenticatedLndGrpc, createInvoice, payViaPaymentRequest, type Authent
 import { moveFunds } from '../src/admin/operator.ts';
 import { ready, startPlace } from '../test/regtest/fixture.ts';
 import { startNetwork, type RegtestNetwork } from '../test/regtest/network.ts';
-import { readCpu, secondsOfChildren, type CpuSeconds } from './cpu.ts';
+import { readCpu, secondsOfChildren, setApart, type CpuSeconds } from './cpu.ts';
 import { openApiClient, type ApiClient } from './lnd-client.ts';
 
-// npm run bench:lnd [-- --work sent] [--in-flight 32,64] [--profile FOLDER]: the same work by a bare loop on the
+// npm run bench:lnd [-- --work sent] [--in-flight 32,64] [--apart] [--profile FOLDER]: the same work by a bare loop on the
 // `lightning` package and through our API, on one network, in turns, so that both meet the same machine and node.
 const AMOUNT_MSATS = 10_000;
 /** What drifts with time weighs on both alike. */
@@ -26,6 +26,8 @@ const option = (name: string): string | undefined => {
 const only = option('work') ?? '';
 const IN_FLIGHT = (option('in-flight') ?? '1,8,32,64').split(',').map(Number);
 const profile = option('profile');
+/** Only with the nodes on a core of their own. */
+const only_apart = process.argv.includes('--apart');
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const lndOf = (node: RegtestNetwork['ours']): AuthenticatedLnd =>
@@ -183,15 +185,22 @@ try {
   // The first payments find their routes, the first thousand compile the code of both sides; nobody measures those.
   for (const { items, ...sides } of works.filter(({ name }) => name.includes(only)))
     for (const side of TURNS) await run(await items(WARMING), 64, sides[side]);
-  const rows: string[] = [];
-  for (const work of works.filter(({ name }) => name.includes(only))) {
-    for (const in_flight of IN_FLIGHT) {
-      rows.push(await compare(work, in_flight, cpu));
-      say(rows.at(-1) ?? '');
+  const measured = async (): Promise<string[]> => {
+    const rows: string[] = [];
+    for (const work of works.filter(({ name }) => name.includes(only))) {
+      for (const in_flight of IN_FLIGHT) {
+        rows.push(await compare(work, in_flight, cpu));
+        say(rows.at(-1) ?? '');
+      }
     }
-  }
+    return rows;
+  };
+  const together = only_apart ? [] : await measured();
+  say('with the nodes on a core of their own');
+  setApart([String(server_pid), postmaster]);
+  const apart = await measured();
   await client.close();
-  if (process.argv[2] === undefined) writeResults(rows);
+  if (process.argv[2] === undefined) writeResults(together, apart);
 } finally {
   await server.kill('SIGTERM');
   await place.end();
@@ -199,19 +208,32 @@ try {
 }
 process.exit(0);
 
-function writeResults(rows: readonly string[]): void {
+function writeResults(together: readonly string[], apart: readonly string[]): void {
+  const head = `| work | in flight | bare: per second | p50 ms | API: per second | p50 ms | ratio | added p50 ms | bare: nodes + loop | API: nodes | server | database | client |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |`;
   const text = `# Benchmark on a real lnd network
 
-${new Date().toISOString().slice(0, 10)}: three lnd nodes, btcd, the server, PostgreSQL and the client share two cores, which the nodes alone
-keep busy from 8 in flight on. The bare loop calls the \`lightning\` package against the server's own node; the other
-one posts to the API. They take turns of a few seconds (bare, API, API, bare) on one network, with the same amounts,
-fee limits and numbers of parts, and both wait for the end of each payment. The API's client hears it on one event
-stream, as it hears of the invoice that was made. CPU is that of one operation, in ms: of all nodes and of the loop
-for the bare side; of all nodes, server, PostgreSQL and client through the API. Load average when it began: ${busy}.
+${new Date().toISOString().slice(0, 10)}. Three lnd nodes and btcd, the server, PostgreSQL and the client. The bare loop calls the \`lightning\` package
+against the server's own node; the other one posts to the API. They take turns of a few seconds (bare, API, API, bare)
+on one network, with the same amounts, fee limits and numbers of parts, and both wait for the end of each payment. The
+API's client hears it on one event stream, as it hears of the invoice that was made. CPU is that of one operation, in
+ms: of all nodes and of the loop for the bare side; of all nodes, server, PostgreSQL and client through the API. Load
+average when it began: ${busy}.
 
-| work | in flight | bare: per second | p50 ms | API: per second | p50 ms | ratio | added p50 ms | bare: nodes + loop | API: nodes | server | database | client |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-${rows.join('\n')}
+## The nodes on a core of their own
+
+As on a machine of their own: nodes and btcd on one core; the server, PostgreSQL and the client, or the bare loop, on
+the other.
+
+${head}
+${apart.join('\n')}
+
+## Everything on the same two cores
+
+The nodes alone keep them busy from 8 in flight on: what the server, the database and the client take, the nodes lack.
+
+${head}
+${together.join('\n')}
 `;
   writeFileSync(new URL('RESULTS-lnd.md', import.meta.url), text);
 }

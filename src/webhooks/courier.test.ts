@@ -9,7 +9,7 @@ import type { Database } from '../core/db.ts';
 import { insertEvents } from '../core/events.ts';
 import { createLog } from '../core/log.ts';
 import { createVault } from '../core/vault.ts';
-import { createAlarm } from '../core/alarm.ts';
+import { Alarm } from '../core/alarm.ts';
 import { createBodies } from './body.ts';
 import { CHANNELS } from './channels.ts';
 import { Courier } from './courier.ts';
@@ -225,7 +225,7 @@ test('deliveries that were made while the answer of the database was lost go out
     db: watch.db,
     clock: systemClock,
     log,
-    alarm: createAlarm({ db: database.db, log }, Object.values(CHANNELS)),
+    alarm: new Alarm({ db: database.db, log }, Object.values(CHANNELS)),
     courier,
     membership: sharing(() => ALL),
     startOver: () => {},
