@@ -213,37 +213,55 @@ test('a server whose view is older than the place that another has just moved ma
         [webhook.id],
       )
     ).map(({ count }) => Number(count));
-  // Its snapshot is taken, then it waits, then it takes the place.
+  // Its snapshot is taken, then it waits at a gate, then it takes the place.
+  const gate = await database.db.connect();
+  const GATE = 7_770_001;
   const slow = {
     ...database.db,
     query: <R>(text: string, values?: unknown[]) =>
       database.db.query<R>(
         text.replace(
           `WHERE name = 'deliveries' FOR`,
-          `WHERE name = 'deliveries' AND pg_sleep(0.3) IS NOT NULL FOR`,
+          `WHERE name = 'deliveries' AND (SELECT true FROM pg_advisory_xact_lock_shared(${GATE})) FOR`,
         ),
         values,
       ),
   };
+  /** Starts a pass that waits at the gate; what it answers is what `open` gives. */
+  const passAtGate = async (limit: number) => {
+    await gate.query(`SELECT pg_advisory_lock(${GATE})`);
+    const waiting = pass(limit, slow);
+    const give_up_at = Date.now() + REACHED_MS;
+    const waits = async () =>
+      database.db.query(
+        `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = ${GATE} AND NOT granted`,
+      );
+    while ((await waits()).length === 0) assert.ok(Date.now() < give_up_at, 'it comes to the gate');
+    return {
+      open: async () => {
+        await gate.query(`SELECT pg_advisory_unlock(${GATE})`);
+        return waiting;
+      },
+    };
+  };
   while ((await pass(500))?.more) continue;
   await write(5);
-  const late = pass(2, slow);
-  await new Promise((done) => setTimeout(done, 100));
+  const late = await passAtGate(2);
   const first = await pass(2);
   assert.equal(first?.fresh.length, 2);
-  const second = await late;
+  const second = await late.open();
   assert.equal(second?.fresh.length, 2);
   assert.deepEqual(second?.from, first?.to);
   assert.deepEqual(await place(), second?.to);
   assert.deepEqual(await made(), [1, 1, 1, 1]);
   // What it does not see was passed by the other one.
-  const blind = pass(500, slow);
-  await new Promise((done) => setTimeout(done, 100));
+  const blind = await passAtGate(500);
   await write(3);
   let third = await pass(500);
   while ((third?.fresh.length ?? 0) < 1) third = await pass(500);
   const moved = await place();
-  const fourth = await blind;
+  const fourth = await blind.open();
+  await gate.end();
   assert.deepEqual(fourth?.fresh ?? [], []);
   assert.deepEqual(await place(), moved);
   while ((await made()).length < 8) await pass(500);
