@@ -202,8 +202,8 @@ process.exit(0);
 function writeResults(rows: readonly string[]): void {
   const text = `# Benchmark on a real lnd network
 
-${new Date().toISOString().slice(0, 10)}: three lnd nodes, btcd, the server, PostgreSQL and the client share two cores, which the nodes alone
-keep busy from 8 in flight on. The bare loop calls the \`lightning\` package against the server's own node; the other
+${new Date().toISOString().slice(0, 10)}: three lnd nodes, btcd, the server, PostgreSQL and the client share two cores, most of which
+the nodes need by themselves from 32 in flight on. The bare loop calls the \`lightning\` package against the server's own node; the other
 one posts to the API. They take turns of a few seconds (bare, API, API, bare) on one network, with the same amounts,
 fee limits and numbers of parts, and both wait for the end of each payment. The API's client hears it on one event
 stream, as it hears of the invoice that was made. CPU is that of one operation, in ms: of all nodes and of the loop
