@@ -230,7 +230,7 @@ ${apart.join('\n')}
 
 ## Everything on the same two cores
 
-The nodes alone keep them busy from 8 in flight on: what the server, the database and the client take, the nodes lack.
+From 32 in flight on the nodes need most of them: what the server, the database and the client take, the nodes lack.
 
 ${head}
 ${together.join('\n')}
