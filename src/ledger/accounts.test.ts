@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nodeAccountId } from './accounts.ts';
+import { MAX_BIGINT, nodeAccountId } from './accounts.ts';
 
 const EXISTING = '41f1ef68-e7fd-8dc7-ac0c-aebed585b783';
 const ORGANIZATION = '11111111-1111-4111-8111-111111111111';
@@ -22,4 +22,9 @@ test('every organization, node, kind and currency has an account of its own, nam
   assert.equal(new Set(ids).size, 16);
   for (const id of ids)
     assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+});
+
+test('an account holds what a signed integer of 64 bits does', () => {
+  assert.equal(BigInt.asIntN(64, MAX_BIGINT), MAX_BIGINT);
+  assert.ok(BigInt.asIntN(64, MAX_BIGINT + 1n) < 0n);
 });

@@ -92,16 +92,18 @@ test('one wider slot is not worth a cut of its own, and an open end has no edge'
   assert.equal(cutPeriod(undefined, end).edges.length, 1);
 });
 
-test('all time is one slot; a period within one slot is read payment by payment', () => {
+test('all time is one slot; a period without a whole slot in it is read payment by payment', () => {
   const all = { from: '-infinity', to: 'infinity' };
   assert.deepEqual(cutPeriod(undefined, undefined), { spans: [{ width: 0, ...all }], edges: [], ...all });
-  const [start, end] = ['2026-01-01T00:00:01Z', '2026-01-01T00:00:09Z'];
-  assert.deepEqual(cutPeriod(start, end), {
-    spans: [],
-    edges: [{ from: start, before: 'infinity', until: end }],
-    from: 'infinity',
-    to: '-infinity',
-  });
+  const start = '2026-01-01T00:00:01Z';
+  for (const end of ['2026-01-01T00:00:09Z', '2026-01-01T00:00:19Z']) {
+    assert.deepEqual(cutPeriod(start, end), {
+      spans: [],
+      edges: [{ from: start, before: 'infinity', until: end }],
+      from: 'infinity',
+      to: '-infinity',
+    });
+  }
 });
 
 test('a bound beyond every payment is as good as none', () => {

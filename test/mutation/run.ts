@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { EXPLAINED } from './explained.ts';
+import { EXPLAINED, type Explained } from './explained.ts';
 
 // `npm run mutate`: changes the pure rules one small thing at a time, and fails where no test notices. Writes
 // docs/mutation.md. With files as arguments only those are changed anew; what is known of the others stays.
@@ -27,7 +27,8 @@ interface Mutant {
 
 interface Survivor {
   file: string;
-  line: number;
+  row: number;
+  line: string;
   original: string;
   replacement: string;
 }
@@ -52,15 +53,21 @@ const survivorsOf = ({ files }: Report): Survivor[] =>
       .filter(({ status }) => status === 'Survived' || status === 'NoCoverage')
       .map(({ location, replacement }) => ({
         file,
-        line: location.start.line,
+        row: location.start.line,
+        line: source.split('\n')[location.start.line - 1]?.trim() ?? '',
         original: textAt(source, location),
         replacement: oneLine(replacement),
       })),
   );
 
-const reasonOf = ({ file, original, replacement }: Survivor): string | undefined =>
-  EXPLAINED.find((one) => one.file === file && one.original === original && one.replacement === replacement)
-    ?.why;
+const explains = (one: Explained, survivor: Survivor): boolean =>
+  one.file === survivor.file &&
+  one.line === survivor.line &&
+  one.original === survivor.original &&
+  one.replacements.includes(survivor.replacement);
+
+const reasonOf = (survivor: Survivor): string | undefined =>
+  EXPLAINED.find((one) => explains(one, survivor))?.why;
 
 /** Killed mutants in percent; one that breaks the program before a test can fail counts for neither side. */
 function percentOf(mutants: readonly Mutant[]): number {
@@ -106,7 +113,7 @@ ${scoreLine(
 ${survivors
   .map(
     (one) =>
-      `- ${one.file}:${one.line}, ${code(one.original)} as ${code(one.replacement)}: ${reasonOf(one) ?? 'NOT EXPLAINED'}`,
+      `- ${one.file}:${one.row}, ${code(one.original)} as ${code(one.replacement)}: ${reasonOf(one) ?? 'NOT EXPLAINED'}`,
   )
   .join('\n')}
 `;
@@ -120,7 +127,7 @@ const { status } = spawnSync(
 );
 if (status !== 0) process.exit(status ?? 1);
 const report = JSON.parse(readFileSync(REPORT, 'utf8')) as Report;
-const survivors = survivorsOf(report).sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line);
+const survivors = survivorsOf(report).sort((a, b) => a.file.localeCompare(b.file) || a.row - b.row);
 writeFileSync(RESULT, page(report, survivors));
 
 const all = percentOf(Object.values(report.files).flatMap(({ mutants }) => mutants));
@@ -128,14 +135,10 @@ const faults = [
   ...(all < LEAST_PERCENT ? [`only ${all.toFixed(1)} % are killed`] : []),
   ...survivors
     .filter((one) => reasonOf(one) === undefined)
-    .map((one) => `${one.file}:${one.line}: nothing notices ${one.original} as ${one.replacement}`),
+    .map((one) => `${one.file}:${one.row}: nothing notices ${one.original} as ${one.replacement}`),
   ...EXPLAINED.filter(
-    ({ file, original, replacement }) =>
-      file in report.files &&
-      !survivors.some(
-        (one) => one.file === file && one.original === original && one.replacement === replacement,
-      ),
-  ).map(({ file, original }) => `${file}: explained, but it does not survive: ${original}`),
+    (one) => one.file in report.files && !survivors.some((survivor) => explains(one, survivor)),
+  ).map(({ file, line }) => `${file}: explained, but it does not survive: ${line}`),
 ];
 for (const fault of faults) process.stdout.write(`✖ ${fault}\n`);
 process.exit(faults.length > 0 ? 1 : 0);
