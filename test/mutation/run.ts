@@ -127,7 +127,9 @@ const { status } = spawnSync(
 );
 if (status !== 0) process.exit(status ?? 1);
 const report = JSON.parse(readFileSync(REPORT, 'utf8')) as Report;
-const survivors = survivorsOf(report).sort((a, b) => a.file.localeCompare(b.file) || a.row - b.row);
+const survivors = survivorsOf(report).sort(
+  (a, b) => a.file.localeCompare(b.file) || a.row - b.row || a.replacement.localeCompare(b.replacement),
+);
 writeFileSync(RESULT, page(report, survivors));
 
 const all = percentOf(Object.values(report.files).flatMap(({ mutants }) => mutants));
