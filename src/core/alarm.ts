@@ -70,14 +70,11 @@ export class Alarm {
   }
 
   async #connect(): Promise<pg.Client> {
-    const fresh = await this.#db.connect();
-    const lost = (): void => {
-      if (this.#client !== fresh) return;
+    const fresh = await this.#db.connect((lost) => {
+      if (this.#client !== lost) return;
       this.#client = null;
       this.#again();
-    };
-    fresh.on('error', lost);
-    fresh.on('end', lost);
+    });
     fresh.on('notification', ({ channel, payload }) => {
       if (payload !== this.#own) this.#wake(channel, 0n);
     });

@@ -43,8 +43,8 @@ export interface Transaction extends Sql {
 export interface Database extends Sql {
   /** Runs `work` in one READ COMMITTED transaction on one connection; rolls back when it throws. */
   transaction<T>(work: (sql: Transaction) => Promise<T>): Promise<T>;
-  /** A connection of its own, outside the pool, for LISTEN and advisory locks. The caller ends it. */
-  connect(): Promise<pg.Client>;
+  /** A connection of its own, outside the pool, for LISTEN and advisory locks. The caller ends it; `lost` hears when it is gone. */
+  connect(lost?: (client: pg.Client) => void): Promise<pg.Client>;
   stats(): { total: number; idle: number; waiting: number };
   close(): Promise<void>;
 }
@@ -157,10 +157,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   return {
     query: (text, values, name) => run(pool, text, values, name),
     transaction: (work) => inTransaction(pool, work),
-    connect: async () => {
+    connect: async (lost = () => {}) => {
       const client = new pg.Client(session);
       await client.connect();
-      return client;
+      return client.on('error', () => lost(client)).on('end', () => lost(client));
     },
     stats: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
     close: () => pool.end(),

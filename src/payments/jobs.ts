@@ -135,12 +135,9 @@ export class JobBoard {
   /** The connection that carries the lock; without it other processes would take our jobs. */
   async #stayAlive(): Promise<void> {
     if (this.#client) return;
-    const fresh = await this.#db.connect();
-    const lost = (): void => {
-      if (this.#client === fresh) this.#client = null;
-    };
-    fresh.on('error', lost);
-    fresh.on('end', lost);
+    const fresh = await this.#db.connect((lost) => {
+      if (this.#client === lost) this.#client = null;
+    });
     fresh.on('notification', () => void this.#poll());
     await fresh.query('SELECT pg_advisory_lock($1, $2)', [LOCK_CLASS, this.worker]);
     await fresh.query('LISTEN coulomb_jobs');

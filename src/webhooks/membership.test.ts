@@ -28,8 +28,8 @@ test('a server whose lock is gone without a word sees that and joins again', asy
   const membership = new Membership({
     db: {
       ...database.db,
-      async connect() {
-        const client = await database.db.connect();
+      async connect(lost) {
+        const client = await database.db.connect(lost);
         connections.push(client);
         return client;
       },

@@ -87,12 +87,9 @@ export class Membership {
 
   async #join(): Promise<void> {
     if (this.#client) return;
-    const fresh = await this.#db.connect();
-    const lost = (): void => {
-      if (this.#client === fresh) this.#client = null;
-    };
-    fresh.on('error', lost);
-    fresh.on('end', lost);
+    const fresh = await this.#db.connect((lost) => {
+      if (this.#client === lost) this.#client = null;
+    });
     await fresh.query('SELECT pg_advisory_lock($1, $2)', [LOCK_CLASS, this.#number]);
     this.#client = fresh;
   }
