@@ -6,6 +6,7 @@ import { timeText } from '../src/core/clock.ts';
 import { insertRows, rowsParameter } from '../src/core/db.ts';
 import type { WalletAccount } from '../src/ledger/ledger.ts';
 import { createUsages, keepMinutes, READ_USAGE, type CountedSend } from '../src/policies/usage.ts';
+import { walletAccount } from './account.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
 
 let database: TestDatabase;
@@ -45,26 +46,15 @@ const sends = fc.array(
   { maxLength: 12 },
 );
 
-const accountOf = (organization_id: string, id: string): WalletAccount => ({
-  organization_id,
-  id,
-  environment_id: organization_id,
-  node_id: 'sandbox',
-  currency: 'btc',
-  limit: 0n,
-  total: 0n,
-  held: 0n,
-  line_disabled: false,
-  deleted_at: null,
-  line_send_bps: 0,
-  line_receive_bps: 0,
-  own_send_bps: null,
-  own_receive_bps: null,
-  max_payment: null,
-  sends_per_minute: 1n,
-  send_volume: 1n,
-  ofac_compliant: false,
-});
+const accountOf = (organization_id: string, id: string): WalletAccount =>
+  walletAccount({
+    organization_id,
+    id,
+    environment_id: organization_id,
+    node_id: 'sandbox',
+    sends_per_minute: 1n,
+    send_volume: 1n,
+  });
 
 /** A send as payments has it once it was held, and ended. */
 function paymentOf(account: WalletAccount, send: Send): object {

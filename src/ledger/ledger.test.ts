@@ -16,6 +16,7 @@ import {
   type Posting,
   type WalletAccount,
 } from './ledger.ts';
+import { walletAccount } from '../../test/account.ts';
 import { RUNS } from '../../test/runs.ts';
 
 const MAX = 2_100_000_000_000_000_000n;
@@ -26,26 +27,15 @@ const amounts = fc.oneof(
   fc.bigInt({ min: 0n, max: 5000n }),
 );
 
-const newWallet = (limit: bigint, currency = 'btc'): WalletAccount => ({
-  organization_id: newId(),
-  id: newId(),
-  environment_id: newId(),
-  node_id: 'sandbox',
-  currency,
-  limit,
-  total: 0n,
-  held: 0n,
-  line_disabled: false,
-  deleted_at: null,
-  line_send_bps: 0,
-  line_receive_bps: 0,
-  own_send_bps: null,
-  own_receive_bps: null,
-  max_payment: null,
-  sends_per_minute: null,
-  send_volume: null,
-  ofac_compliant: false,
-});
+const newWallet = (limit: bigint, currency = 'btc'): WalletAccount =>
+  walletAccount({
+    organization_id: newId(),
+    id: newId(),
+    environment_id: newId(),
+    node_id: 'sandbox',
+    currency,
+    limit,
+  });
 
 interface TransferRow {
   currency: string;

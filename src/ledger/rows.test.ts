@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { walletAccount } from '../../test/account.ts';
 import { nodeAccountId } from './accounts.ts';
 import {
   capture,
@@ -22,27 +23,8 @@ import {
 const REASON = { payment_id: 'payment', at: '2026-01-01T00:00:00.000000Z' };
 const CHANNELS: Counterpart = { node_id: 'node', kind: 'channels' };
 
-const wallet = (currency: string, fields: Partial<WalletAccount> = {}): WalletAccount => ({
-  organization_id: 'org',
-  id: 'wallet',
-  environment_id: 'env',
-  node_id: 'node',
-  currency,
-  limit: 0n,
-  total: 0n,
-  held: 0n,
-  line_disabled: false,
-  deleted_at: null,
-  line_send_bps: 0,
-  line_receive_bps: 0,
-  own_send_bps: null,
-  own_receive_bps: null,
-  max_payment: null,
-  sends_per_minute: null,
-  send_volume: null,
-  ofac_compliant: false,
-  ...fields,
-});
+const wallet = (currency: string, fields: Partial<WalletAccount> = {}): WalletAccount =>
+  walletAccount({ currency, ...fields });
 
 const KINDS = ['channels', 'network_fees', 'processing_fees', 'capital', 'exchange', 'suspense'] as const;
 const NAMES = new Map(
