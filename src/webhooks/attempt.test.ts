@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { headersOf, judge, signature } from './attempt.ts';
+import { Agent } from 'undici';
+import { headersOf, judge, signature, post } from './attempt.ts';
 
 test('the signature is that of the guide: HMAC-SHA256 of body, point and timestamp in padded Base64', () => {
   // Reproduced with: printf '%s' '{"a":1}.1700000000' | openssl dgst -sha256 -hmac secret -binary | base64
@@ -32,4 +36,17 @@ test('only 2xx is delivered; every other status has its code, and a redirect is 
   assert.deepEqual(slow.error?.context, { type: 'rate_limited', retry_after_seconds: 120 });
   assert.equal(slow.asked_ms, 120_000);
   assert.equal(judge(429, 'Fri, 31 Dec 1999 23:59:59 GMT').asked_ms, 0);
+});
+
+test('an attempt without an answer in its time has failed with connection_timeout', async () => {
+  const silent = createServer(() => {}).listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  const { port } = silent.address() as AddressInfo;
+  const agent = new Agent();
+  const outcome = await post(agent, `http://127.0.0.1:${port}/`, {}, '{}', 50);
+  assert.equal(outcome.status_code, null);
+  assert.equal(outcome.error?.code, 'connection_timeout');
+  await agent.destroy();
+  silent.closeAllConnections();
+  silent.close();
 });
