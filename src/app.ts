@@ -4,6 +4,7 @@ import cors from '@fastify/cors';
 import scalar from '@scalar/fastify-api-reference';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
+import type { TSchema } from 'typebox';
 import { addressIn, type Authenticator } from './core/auth.ts';
 import { LaneFull } from './core/batch.ts';
 import { isUnavailable, sqlState } from './core/db.ts';
@@ -13,7 +14,7 @@ import { answerOnce, type Answer, type IdempotencyDeps } from './core/idempotenc
 import { parseJson, stringifyJson } from './core/json.ts';
 import type { Metrics } from './core/metrics.ts';
 import { parseQuery } from './core/query.ts';
-import { checkOf, nulCharacterIn, withoutNulls } from './core/schema.ts';
+import { faultsIn, nulCharacterIn, withoutNulls } from './core/schema.ts';
 import { isUuid } from './core/ids.ts';
 import { buildDocument } from './openapi.ts';
 import { mountOperations } from './operations.ts';
@@ -43,14 +44,6 @@ declare module 'fastify' {
   }
 }
 
-// Reads that the contract gives a 503 of their own.
-const PAYMENT_READS = new Set([
-  'get_payments',
-  'get_payment',
-  'get_payment_history',
-  'get_payment_summary',
-  'get_wallet_payment_summary',
-]);
 const RETRY_AFTER_SECONDS = 1;
 const MAX_IDEMPOTENCY_KEY = 255;
 // Statement timeout, transaction ended for sitting idle, lock not available in time.
@@ -80,8 +73,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     exposedHeaders: ['x-request-id', 'retry-after'],
     maxAge: 600,
   });
-  app.setErrorHandler((error, request, reply) => answerError(deps, request, reply, error, null));
-  app.setNotFoundHandler((request, reply) => refuseUnknown(deps, request, reply));
+  app.setErrorHandler((error, request, reply) => answerError(deps, request, reply, error));
+  app.setNotFoundHandler((request, reply) => refuseUnknown(deps.routes, request, reply));
   for (const route of deps.routes) mount(app, deps, route);
   mountOperations(app, deps);
   const document = buildDocument(deps.routes, deps.config.public_url);
@@ -111,18 +104,17 @@ function readBodies(app: FastifyInstance): void {
 const fastifyPath = (path: string): string => `/v1${path.replaceAll(/\{(\w+)\}/g, ':$1')}`;
 
 function mount(app: FastifyInstance, deps: AppDeps, route: Route): void {
-  const check = route.body ? checkOf(route.body) : null;
   app.route({
     method: route.method,
     url: fastifyPath(route.path),
     handler: async (request, reply) => {
       const started = performance.now();
       try {
-        const answer = await answerRoute(deps, route, check, request);
+        const answer = await answerRoute(deps, route, request);
         if (answer instanceof StreamAnswer) stream(reply, answer);
         else send(reply, answer);
       } catch (error) {
-        answerError(deps, request, reply, error, route.operation_id);
+        answerError(deps, request, reply, error, route);
       }
       deps.metrics.request(route.operation_id, reply.statusCode, (performance.now() - started) / 1000);
       return reply;
@@ -150,7 +142,6 @@ function stream(reply: FastifyReply, { content_type, run }: StreamAnswer): void 
 async function answerRoute(
   deps: AppDeps,
   route: Route,
-  check: ReturnType<typeof checkOf> | null,
   request: FastifyRequest,
 ): Promise<Answer | StreamAnswer> {
   const absent = request.raw_body === '';
@@ -161,7 +152,7 @@ async function answerRoute(
     if (absent) throw new ApiError('invalid_syntax', 'the body is empty');
   }
   const caller = await admit(deps, route, request);
-  const body = check ? checkBody(route, check, absent ? {} : request.body) : undefined;
+  const body = route.body && checkBody(route, route.body, absent ? {} : request.body);
   const params = checkParams(request.params as Record<string, string>);
   const search = request.url.indexOf('?');
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
@@ -243,14 +234,13 @@ function clientAddress(request: FastifyRequest, trusted: readonly string[]): str
   return address;
 }
 
-function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown): unknown {
+function checkBody(route: Route, coarse: TSchema, raw: unknown): unknown {
   const nul = nulCharacterIn(raw);
   if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
   const body = route.keeps_nulls ? raw : withoutNulls(raw);
   const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
-  const own =
-    isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;
-  const faults = own(body);
+  const schema = isObject && route.selectBody ? route.selectBody(body as Record<string, unknown>) : coarse;
+  const faults = faultsIn(schema, body);
   if (faults.length > 0) throw new ApiError('invalid_data', faults.join('; '));
   return body;
 }
@@ -263,23 +253,14 @@ function checkParams(params: Record<string, string>): Record<string, string> {
   return params;
 }
 
-function refuseUnknown(deps: AppDeps, request: FastifyRequest, reply: FastifyReply): void {
+function refuseUnknown(routes: readonly Route[], request: FastifyRequest, reply: FastifyReply): never {
   const path = request.url.split('?')[0] ?? '';
-  const allowed = deps.routes
+  const allowed = routes
     .filter((route) => matches(fastifyPath(route.path), path))
     .map(({ method }) => method);
-  if (allowed.length > 0) {
-    reply.header('allow', allowed.join(', '));
-    answerError(
-      deps,
-      request,
-      reply,
-      new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`),
-      null,
-    );
-  } else {
-    answerError(deps, request, reply, new ApiError('not_found', 'no such route'), null);
-  }
+  if (allowed.length === 0) throw new ApiError('not_found', 'no such route');
+  reply.header('allow', allowed.join(', '));
+  throw new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`);
 }
 
 const matches = (pattern: string, path: string): boolean => {
@@ -292,12 +273,7 @@ const matches = (pattern: string, path: string): boolean => {
 };
 
 /** Any error as the contract's envelope. What nobody expected is logged once, with the reference. */
-function toApiError(
-  deps: AppDeps,
-  error: unknown,
-  request: FastifyRequest,
-  operation_id: string | null,
-): ApiError {
+function toApiError(deps: AppDeps, request: FastifyRequest, error: unknown, route?: Route): ApiError {
   if (error instanceof ApiError) return error;
   const code = (error as { code?: string }).code;
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
@@ -311,14 +287,14 @@ function toApiError(
   const unavailable =
     error instanceof LaneFull || isUnavailable(error) || (state !== undefined && BUSY_STATES.has(state));
   deps.log[unavailable ? 'warn' : 'error'](
-    { err: error, request_id: request.id, operation_id },
+    { err: error, request_id: request.id, operation_id: route?.operation_id ?? null },
     'request failed',
   );
   const reference = `reference ${request.id}`;
   if (!unavailable) return new ApiError('internal_error', `unexpected fault, ${reference}`);
-  return PAYMENT_READS.has(operation_id ?? '')
-    ? new ApiError('read_temporarily_unavailable', `try again, ${reference}`)
-    : new ApiError('temporarily_unavailable', `try again, ${reference}`);
+  // Reads of payments have an error of their own for it in the contract, and only they.
+  const type = route?.errors[503] ? 'read_temporarily_unavailable' : 'temporarily_unavailable';
+  return new ApiError(type, `try again, ${reference}`);
 }
 
 function answerError(
@@ -326,9 +302,9 @@ function answerError(
   request: FastifyRequest,
   reply: FastifyReply,
   error: unknown,
-  operation_id: string | null,
+  route?: Route,
 ): void {
-  const refusal = toApiError(deps, error, request, operation_id);
+  const refusal = toApiError(deps, request, error, route);
   if (refusal.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
   send(reply, { status: refusal.status, body: stringifyJson(refusal.body()) });
 }
