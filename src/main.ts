@@ -2,13 +2,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrap, credentialsFile } from './admin/bootstrap.ts';
 import { listen, LISTEN_USAGE } from './admin/listen.ts';
-import { parseCommand, UsageError, usages } from './admin/commands.ts';
+import { parseCommand, usages } from './admin/commands.ts';
+import { UsageError } from './admin/usage.ts';
 import { ConfigError, loadConfig, type Config } from './config.ts';
 import { openDatabase, type Database } from './core/db.ts';
-import { AlreadyRunning, openEmbedded, startEmbedded, writeSecret, type Embedded } from './core/embedded.ts';
+import { AlreadyRunning, openEmbedded, startEmbedded } from './core/embedded.ts';
 import { stringifyJson } from './core/json.ts';
 import { createLog } from './core/log.ts';
 import { migrate } from './core/migrate.ts';
+import { writeSecret } from './core/secret-file.ts';
 import { WrongKey } from './core/vault.ts';
 import { compareRegisteredNodes, startServer } from './server.ts';
 
@@ -18,8 +20,7 @@ const HELP = `coulomb: payments over Bitcoin and Lightning
 
   coulomb serve                  run the server (npm start)
   coulomb migrate                apply migrations and stop
-  ${LISTEN_USAGE}
-  ${usages().join('\n  ')}
+  ${[LISTEN_USAGE, ...usages()].map((usage) => `coulomb ${usage}`).join('\n  ')}
 
 Every command takes --json. Settings are environment variables: see the README.`;
 
@@ -58,13 +59,10 @@ async function serve(config: Config): Promise<void> {
   const log = createLog(config.log_level);
   const embedded = config.database_url === null ? await startEmbedded(config.data_dir, log) : null;
   const url = config.database_url ?? embedded?.url ?? '';
-  let server: Awaited<ReturnType<typeof startServer>>;
-  try {
-    server = await startServer(config, url, log);
-  } catch (error) {
+  const server = await startServer(config, url, log).catch(async (error: unknown) => {
     await embedded?.stop();
     throw error;
-  }
+  });
   say(`Coulomb listens on ${server.url}`);
   if (embedded) say(`PostgreSQL data in ${embedded.folder}`);
   await firstSteps(server.db, config, server.url);
@@ -89,11 +87,9 @@ async function serve(config: Config): Promise<void> {
 /** Runs a command on the configured database, embedded or not, running or not. */
 async function withDatabase<T>(config: Config, work: (db: Database) => Promise<T>): Promise<T> {
   const log = createLog('error');
-  let embedded: Embedded | null = null;
-  let url = config.database_url;
-  if (url === null) {
-    ({ url, embedded } = await openEmbedded(config.data_dir, log));
-  }
+  const { url, embedded } = config.database_url
+    ? { url: config.database_url, embedded: null }
+    : await openEmbedded(config.data_dir, log);
   const db = openDatabase({
     url,
     ...config.database,

@@ -1,6 +1,7 @@
 import type { Database, Sql } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
+import { PERMISSIONS } from '../core/http.ts';
 import { createLine } from '../credit/store.ts';
 import { insertWallet } from '../wallets/store.ts';
 import { createKey } from './keys.ts';
@@ -16,7 +17,7 @@ export interface BootstrapRequest {
   limit: bigint;
   wallet_name: string;
   /** Where several nodes serve the network. */
-  node?: string;
+  node?: string | undefined;
 }
 
 /** What a client needs to begin, under the names that existing clients read. */
@@ -115,10 +116,8 @@ export async function bootstrap(
             name: `${name} (USD)`,
           })
         : null;
-    const permissions = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
-    const scope = { organization_id, environment_id };
-    const key = { ...scope, name: 'bootstrap', permissions, expires_at: null, valid_ips: null };
-    const { api_key } = await createKey(sql, key);
+    const key = { name: 'bootstrap', permissions: PERMISSIONS, expires_at: null, valid_ips: null };
+    const { api_key } = await createKey(sql, { organization_id, environment_id, ...key });
     await trail(sql, 'bootstrap', organization_id, { ...request, environment_id, ...first, usd });
     return { api_key, ...first, ...(usd ? { usd } : {}) };
   });

@@ -47,7 +47,7 @@ export interface NewOperatorLine extends EnvironmentRef, Partial<LineRates> {
   currency: string;
   limit: bigint;
   /** Where several nodes serve the network. */
-  node?: string;
+  node?: string | undefined;
 }
 
 /** Makes a line of credit on a node that serves the network; answers its id. */

@@ -1,4 +1,4 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
@@ -15,8 +15,10 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { writeSecret } from './secret-file.ts';
 
 /** The PostgreSQL that Coulomb runs by itself when no DATABASE_URL is given. */
 export interface Embedded {
@@ -54,14 +56,6 @@ interface Place {
   user: { uid: number; gid: number } | null;
 }
 
-/** Writes a file that only this user can read, all at once. */
-export function writeSecret(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const fresh = `${path}.${randomBytes(4).toString('hex')}`;
-  writeFileSync(fresh, text, { mode: 0o600 });
-  renameSync(fresh, path);
-}
-
 const envPath = (data_dir: string): string => join(data_dir, 'postgres.env');
 
 /** The URL in `postgres.env`, or null before the first start. */
@@ -82,15 +76,9 @@ async function binaries(): Promise<string> {
   }
 }
 
-const NOBODY = 65_534;
-
-function unprivileged(): { uid: number; gid: number } {
-  const line = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((entry) => entry.startsWith('nobody:'));
-  const [, , uid, gid] = line?.split(':') ?? [];
-  return { uid: Number(uid ?? NOBODY), gid: Number(gid ?? NOBODY) };
-}
+/** A number of the user `nobody`, which no distribution agrees on. */
+const ofNobody = (flag: '-u' | '-g'): number =>
+  Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
 
 /** Whether a user that owns nothing here can pass through every folder above a path. */
 function reachable(path: string): boolean {
@@ -105,11 +93,14 @@ async function findPlace(data_dir: string): Promise<Place> {
   const bin = await binaries();
   const own = join(data_dir, 'postgres');
   if (process.getuid?.() !== 0) return { bin, folder: own, user: null };
-  const user = unprivileged();
   const home = join(existsSync('/var/lib') ? '/var/lib' : '/tmp', 'coulomb');
   const folder = reachable(data_dir) ? own : join(home, nameOf(data_dir), 'postgres');
   openFolder(dirname(folder));
-  return { bin: reachable(bin) ? bin : copyBinaries(bin, home), folder, user };
+  return {
+    bin: reachable(bin) ? bin : copyBinaries(bin, home),
+    folder,
+    user: { uid: ofNobody('-u'), gid: ofNobody('-g') },
+  };
 }
 
 const nameOf = (path: string): string =>
@@ -137,24 +128,6 @@ function copyBinaries(bin: string, home: string): string {
   return join(copy, 'bin');
 }
 
-const asUser = (place: Place): object => place.user ?? {};
-
-function run(place: Place, program: string, args: string[]): Promise<void> {
-  return new Promise((done, fail) => {
-    const child = spawn(join(place.bin, program), args, {
-      ...asUser(place),
-      cwd: '/',
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    let said = '';
-    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    child.on('error', fail);
-    child.on('exit', (code) =>
-      code === 0 ? done() : fail(new Error(`${program} failed (${code}): ${said.slice(-2000)}`)),
-    );
-  });
-}
-
 /** Makes the data folder in a folder beside it and renames it: a start that is cut off leaves nothing half made. */
 async function initialize(place: Place, password: string): Promise<void> {
   const fresh = `${place.folder}.new`;
@@ -166,18 +139,9 @@ async function initialize(place: Place, password: string): Promise<void> {
     chownSync(fresh, place.user.uid, place.user.gid);
     chownSync(secret, place.user.uid, place.user.gid);
   }
-  await run(place, 'initdb', [
-    '-D',
-    fresh,
-    '-U',
-    'coulomb',
-    `--pwfile=${secret}`,
-    '-A',
-    'scram-sha-256',
-    '-E',
-    'UTF8',
-    '--locale=C',
-  ]);
+  const access = ['-U', 'coulomb', `--pwfile=${secret}`, '-A', 'scram-sha-256'];
+  const args = ['-D', fresh, ...access, '-E', 'UTF8', '--locale=C'];
+  await promisify(execFile)(join(place.bin, 'initdb'), args, { ...place.user, cwd: '/' });
   rmSync(secret);
   renameSync(fresh, place.folder);
 }
@@ -196,7 +160,7 @@ function launch(place: Place, port: number): ChildProcess {
   const settings = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   // A session of its own: a Ctrl-C in the terminal is for the server, which stops PostgreSQL last.
   return spawn(join(place.bin, 'postgres'), ['-D', place.folder, '-p', String(port), ...settings], {
-    ...asUser(place),
+    ...place.user,
     cwd: '/',
     detached: true,
     stdio: 'ignore',
@@ -285,7 +249,11 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
           child.once('error', () => (state.child = null));
         }
         state.lock = await own(state.url);
-        if (!state.lock) throw new AlreadyRunning(`a server runs on ${data_dir}; ${anotherServer(data_dir)}`);
+        if (!state.lock) {
+          throw new AlreadyRunning(
+            `a server runs on ${data_dir}; to run another one on the same data, give it DATABASE_URL from ${envPath(data_dir)} and another COULOMB_PORT`,
+          );
+        }
         state.lock.once('end', () => void revive());
         return;
       } catch (error) {
@@ -341,6 +309,3 @@ export async function openEmbedded(
   const embedded = await startEmbedded(data_dir, log);
   return { url: embedded.url, embedded };
 }
-
-const anotherServer = (data_dir: string): string =>
-  `to run another one on the same data, give it DATABASE_URL from ${envPath(data_dir)} and another COULOMB_PORT`;
