@@ -1,5 +1,6 @@
 import { allowWholeTables, type Database, type Sql } from '../core/db.ts';
-import { CHECKS, type Check } from './audit-checks.ts';
+import { LEDGER, type Check } from './audit-ledger.ts';
+import { PAYMENTS } from './audit-payments.ts';
 
 /** The verdict of one check. */
 export interface AuditRow {
@@ -34,7 +35,7 @@ export async function auditOn(sql: Sql): Promise<AuditRow[]> {
   await sql.query('SET LOCAL max_parallel_workers_per_gather = 0');
   await allowWholeTables(sql);
   const rows: AuditRow[] = [];
-  for (const check of CHECKS) rows.push(await runCheck(sql, check));
+  for (const check of [...LEDGER, ...PAYMENTS]) rows.push(await runCheck(sql, check));
   return rows;
 }
 
