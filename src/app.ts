@@ -5,7 +5,7 @@ import scalar from '@scalar/fastify-api-reference';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import type { TSchema } from 'typebox';
-import { addressIn, type Authenticator } from './core/auth.ts';
+import { addressIn, type Authenticate } from './core/auth.ts';
 import { LaneFull } from './core/batch.ts';
 import { isUnavailable, sqlState } from './core/db.ts';
 import { ApiError } from './core/errors.ts';
@@ -32,7 +32,7 @@ export interface AppDeps {
   log: Logger;
   routes: readonly Route[];
   metrics: Metrics;
-  authenticator: Authenticator;
+  authenticate: Authenticate;
   idempotency: IdempotencyDeps;
   /** What is not ready, by name; empty when all is. */
   notReady(): Promise<Record<string, string>>;
@@ -201,7 +201,7 @@ function refusalAsAnswer(error: unknown): Answer {
 async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Promise<Caller> {
   const { headers } = request;
   const api_key = headers['x-api-key'];
-  const caller = await deps.authenticator.authenticate({
+  const caller = await deps.authenticate({
     api_key: typeof api_key === 'string' && api_key !== '' ? api_key : undefined,
     authorization: headers.authorization,
     address: clientAddress(request, deps.config.trusted_proxies),

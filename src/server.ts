@@ -89,18 +89,17 @@ async function prepare(config: Config, db: Database, log: Logger): Promise<Vault
 
 /** Constructs everything on an open database; nothing runs yet. */
 async function construct(config: Config, db: Database, log: Logger, clock: Clock, resolve: Resolve) {
+  const own = { db, clock, log };
   const vault = await prepare(config, db, log);
-  const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
+  const sandbox = await createSandboxNode({ ...own, block_seconds: config.sandbox_block_seconds });
   const all = [sandbox, ...(await openRealNodes(config, db, log))];
   const nodes = new Map<string, LightningNode>(all.map((node) => [node.id, node]));
-  const books = createNodeBooks({ db, clock, log });
-  const alarm = new Alarm({ db, log }, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
+  const books = createNodeBooks(own);
+  const alarm = new Alarm(own, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
   const rates = createRates({ clock, log, config: config.rates });
   const metrics = createMetrics();
   const payments = createPayments({
-    db,
-    clock,
-    log,
+    ...own,
     nodes,
     config,
     currentRate: (scope) => rates.current(db, scope),
@@ -109,9 +108,7 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
   });
   const cursor_secret = await cursorSecret(db);
   const webhooks = createWebhooks({
-    db,
-    clock,
-    log,
+    ...own,
     vault,
     alarm,
     metrics,
@@ -136,7 +133,7 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
     config,
     log,
     metrics,
-    authenticator: createAuthenticator({ db, clock, alarm }),
+    authenticate: createAuthenticator({ db, clock, alarm }),
     idempotency: { db, clock, vault },
     routes,
     notReady: () => notReady(db, all),

@@ -2,7 +2,7 @@ import type { Database, Sql } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
 import { PERMISSIONS } from '../core/http.ts';
-import { createLine } from '../credit/store.ts';
+import { createLine, type NewLine } from '../credit/store.ts';
 import { insertWallet } from '../wallets/store.ts';
 import { createKey } from './keys.ts';
 import { trail } from './trail.ts';
@@ -65,18 +65,8 @@ export function nodeFor(
   throw new Error(`no ${id === undefined ? 'node' : `node ${id}`} serves ${network} for ${kind} here`);
 }
 
-interface NewWalletOnLine extends EnvironmentRef {
-  node_id: string;
-  /** As it is stored. */
-  network: string;
-  currency: string;
-  limit: bigint;
-  name: string;
-}
-
 /** Makes a line of credit with a wallet on it that has no credit of its own. */
-async function openWallet(sql: Sql, wanted: NewWalletOnLine): Promise<WalletOnLine> {
-  const { name, ...terms } = wanted;
+async function openWallet(sql: Sql, name: string, terms: Omit<NewLine, 'id'>): Promise<WalletOnLine> {
   const [line_of_credit_id, wallet_id] = [newId(), newId()];
   const line = { ...terms, id: line_of_credit_id, send_bps: 0, receive_bps: 0 };
   await createLine(sql, line);
@@ -106,16 +96,10 @@ export async function bootstrap(
     ]);
     const { currency, limit, wallet_name: name } = request;
     const place = { organization_id, environment_id, node_id, network };
-    const first = await openWallet(sql, { ...place, currency, limit, name });
-    const usd =
-      node_id === SANDBOX.id && currency === 'btc'
-        ? await openWallet(sql, {
-            ...place,
-            currency: 'usd',
-            limit: SANDBOX_USD_LIMIT_CENTS,
-            name: `${name} (USD)`,
-          })
-        : null;
+    const first = await openWallet(sql, name, { ...place, currency, limit });
+    const dollars = { ...place, currency: 'usd', limit: SANDBOX_USD_LIMIT_CENTS };
+    const has_usd = node_id === SANDBOX.id && currency === 'btc';
+    const usd = has_usd ? await openWallet(sql, `${name} (USD)`, dollars) : null;
     const key = { name: 'bootstrap', permissions: PERMISSIONS, expires_at: null, valid_ips: null };
     const { api_key } = await createKey(sql, { organization_id, environment_id, ...key });
     await trail(sql, 'bootstrap', organization_id, { ...request, environment_id, ...first, usd });

@@ -2,7 +2,7 @@ import { createTimestamps, systemClock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { changeLine, createLine, lockLine, type LineChange, type LineRates } from '../credit/store.ts';
-import { deposit, lockWallets, newPosting, post, withdraw } from '../ledger/ledger.ts';
+import { deposit, lockWallets, newPosting, post, withdraw, type WalletRef } from '../ledger/ledger.ts';
 import { createWriter } from '../payments/writer.ts';
 import { resolvePayment, type Verdict } from '../payments/resolve.ts';
 import type { Payment, PaymentRef } from '../payments/types.ts';
@@ -95,13 +95,10 @@ export async function moveFunds(
 ): Promise<{ total: bigint }> {
   if (amount <= 0n) throw new Error('--amount must be above 0');
   return db.transaction(async (sql) => {
-    const [row] = await sql.query<{ organization_id: string }>(
-      'SELECT organization_id FROM wallets WHERE id = $1',
-      [wallet_id],
-    );
-    const [account] = row
-      ? await lockWallets(sql, [{ organization_id: row.organization_id, id: wallet_id }])
-      : [];
+    const refs = await sql.query<WalletRef>('SELECT organization_id, id FROM wallets WHERE id = $1 LIMIT 1', [
+      wallet_id,
+    ]);
+    const [account] = await lockWallets(sql, refs);
     if (!account) throw new Error(`no wallet ${wallet_id}`);
     const posting = newPosting();
     const reason = { payment_id: null, at: createTimestamps(systemClock)() };

@@ -194,9 +194,9 @@ export async function insertRows(sql: Sql, table: string, rows: readonly object[
 
 /** Lets this transaction read whole tables: for audits and sums, which look at everything. */
 export async function allowWholeTables(sql: Sql): Promise<void> {
-  await sql.query('SET LOCAL enable_seqscan = on');
-  await sql.query('SET LOCAL enable_hashjoin = on');
-  await sql.query('SET LOCAL enable_mergejoin = on');
+  await sql.query(
+    'SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on',
+  );
 }
 
 /** SQLSTATE of a database error, or undefined for anything else. */

@@ -29,8 +29,7 @@ export async function runAudit(db: Database): Promise<AuditRow[]> {
 /** The same inside a transaction of the caller, who sees to it that nothing changes meanwhile. */
 export async function auditOn(sql: Sql): Promise<AuditRow[]> {
   // It reads everything there is: neither the time nor the memory of a request is enough for that.
-  await sql.query('SET LOCAL statement_timeout = 0');
-  await sql.query(`SET LOCAL work_mem = '128MB'`);
+  await sql.query(`SET LOCAL statement_timeout = 0; SET LOCAL work_mem = '128MB'`);
   // One core is enough: payments go on meanwhile.
   await sql.query('SET LOCAL max_parallel_workers_per_gather = 0');
   await allowWholeTables(sql);

@@ -55,14 +55,9 @@ const listRoute = ({ db }: WalletDeps): Route =>
     success: { status: 200, schema: { type: 'array', items: { $ref: '#/components/schemas/Wallet' } } },
     errors: ERRORS,
     handler: async ({ caller, query }) => {
-      const { organization_id, environment_id } = caller;
-      if (query.environment_id !== undefined && query.environment_id.toLowerCase() !== environment_id)
-        return [];
-      const wallets = await listWallets(db, {
-        organization_id,
-        environment_id,
-        inactive: query.inactive ?? false,
-      });
+      const asked = query.environment_id?.toLowerCase() ?? caller.environment_id;
+      if (asked !== caller.environment_id) return [];
+      const wallets = await listWallets(db, { ...caller, inactive: query.inactive ?? false });
       return wallets.map(walletView);
     },
   });
@@ -149,15 +144,8 @@ const renameRoute = ({ db, time }: WalletDeps): Route =>
     success: { status: 202 },
     handler: async ({ caller, params: { wallet_id: id }, body }) => {
       requireFeature(caller.features, 'payments');
-      const { organization_id, environment_id } = caller;
       // A deleted wallet can be read but takes no more changes.
-      const renamed = await renameWallet(db, {
-        organization_id,
-        environment_id,
-        id,
-        name: body.name,
-        at: time(),
-      });
+      const renamed = await renameWallet(db, { ...caller, id, name: body.name, at: time() });
       if (!renamed) throw walletNotFound(id);
     },
   });
@@ -172,8 +160,7 @@ const deleteRoute = (deps: WalletDeps): Route =>
     success: { status: 202 },
     handler: async ({ caller, params }) => {
       requireFeature(caller.features, 'payments');
-      const { organization_id, environment_id } = caller;
-      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id });
+      await removeWallet(deps, { ...caller, id: params.wallet_id });
     },
   });
 

@@ -144,8 +144,8 @@ export async function renameWallet(
 export async function findWallet(
   sql: Sql,
   wallet: EnvironmentRef & { id: string },
-): Promise<{ line_of_credit_id: string; deleted_at: string | null } | undefined> {
-  const [row] = await sql.query<{ line_of_credit_id: string; deleted_at: string | null }>(
+): Promise<Pick<WalletRow, 'line_of_credit_id' | 'deleted_at'> | undefined> {
+  const [row] = await sql.query<WalletRow>(
     `SELECT line_of_credit_id, deleted_at FROM wallets
      WHERE organization_id = $1 AND id = $2 AND environment_id = $3`,
     [wallet.organization_id, wallet.id, wallet.environment_id],
@@ -156,19 +156,16 @@ export async function findWallet(
 
 /** Whether a receive of the wallet can still be paid. */
 export async function hasOpenReceive(sql: Sql, ref: WalletRef): Promise<boolean> {
-  // Money that came and waits for a rate; less than a cent waits longer, and keeps no wallet alive.
-  const waiting = await sql.query(
-    `SELECT FROM jobs WHERE organization_id = $1 AND wallet_id = $2 AND kind = 'exchange'
-       AND run_at < now() + interval '1 minute' LIMIT 1`,
-    [ref.organization_id, ref.id],
-    'money of wallet in suspense',
-  );
-  if (waiting.length > 0) return true;
-  // Newest first: what is open was made lately, so a wallet in use is refused after a few rows.
+  // Money that came and waits for a rate; less than a cent waits longer, and keeps no wallet alive. Of the receives the
+  // newest come first: what is open was made lately, so a wallet in use is refused after a few rows.
   const rows = await sql.query(
-    `SELECT FROM payments
-     WHERE organization_id = $1 AND wallet_id = $2 AND direction = 'receive' AND state IN ('generating', 'receiving')
-     ORDER BY created_at DESC, id DESC LIMIT 1`,
+    `(SELECT FROM jobs WHERE organization_id = $1 AND wallet_id = $2 AND kind = 'exchange'
+        AND run_at < now() + interval '1 minute' LIMIT 1)
+     UNION ALL
+     (SELECT FROM payments
+      WHERE organization_id = $1 AND wallet_id = $2 AND direction = 'receive' AND state IN ('generating', 'receiving')
+      ORDER BY created_at DESC, id DESC LIMIT 1)
+     LIMIT 1`,
     [ref.organization_id, ref.id],
     'open receive of wallet',
   );
