@@ -19,6 +19,10 @@ import { isUuid } from './core/ids.ts';
 import { buildDocument } from './openapi.ts';
 import { mountOperations } from './operations.ts';
 
+// The HTTP side, built once by server.ts. It refuses what needs no rule to be wrong, in the order of the contract,
+// and makes every error the contract's envelope. A fault that nobody foresaw is told by its reference alone: its own
+// text may hold SQL, addresses or a client's data.
+
 export interface AppConfig {
   body_limit_bytes: number;
   trusted_proxies: readonly string[];
@@ -46,17 +50,20 @@ declare module 'fastify' {
 
 const RETRY_AFTER_SECONDS = 1;
 const MAX_IDEMPOTENCY_KEY = 255;
-// Statement timeout, transaction ended for sitting idle, lock not available in time.
-const BUSY_STATES = new Set(['57014', '25P03', '55P03', '53300']);
+// Statement timeout, lock not available in time: the database answers, but not now.
+const BUSY_STATES = new Set(['57014', '55P03']);
 
 /** The HTTP side: routes under /v1, one error mapper, the operator's pages. Nothing listens yet. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   const app = Fastify({
     logger: false,
     bodyLimit: deps.config.body_limit_bytes,
+    // The reference that a client reports to the operator: ours, never one that a request brings.
     genReqId: () => randomUUID(),
+    // The contract has no HEAD: it is refused as any other wrong method.
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: false },
+    // At a stop, what is being answered is answered; a client that only keeps its connection does not delay it.
     forceCloseConnections: 'idle',
   });
   readBodies(app);
@@ -83,7 +90,10 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   return app;
 }
 
-/** JSON by our own parser; an empty body is fine whatever its content type says. */
+/**
+ * JSON by our own parser: a double would round large amounts (threat 10). The text is kept, as a repeated request is
+ * one of the same bytes. An empty body is fine whatever its content type says: clients send it so with a DELETE.
+ */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(
@@ -128,7 +138,10 @@ function send(reply: FastifyReply, { status, body }: Answer): void {
   reply.send(body);
 }
 
-/** Sends the headers at once, those that hooks have set included, and hands the socket over. */
+/**
+ * Sends the headers at once, those that hooks have set included, and hands the socket over. Proxies that gather answers
+ * before they pass them on are asked not to.
+ */
 function stream(reply: FastifyReply, { content_type, run }: StreamAnswer): void {
   reply.hijack();
   const headers = Object.entries(reply.getHeaders()).filter(([, value]) => value !== undefined);
@@ -207,6 +220,7 @@ async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Prom
     address: clientAddress(request, deps.config.trusted_proxies),
   });
   const { organization_id, environment_id } = request.params as Record<string, string | undefined>;
+  // Whether or not the other one exists: nobody can find out who else is here.
   if (
     (organization_id !== undefined && organization_id.toLowerCase() !== caller.organization_id) ||
     (environment_id !== undefined && environment_id.toLowerCase() !== caller.environment_id)
@@ -221,7 +235,10 @@ async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Prom
   return caller;
 }
 
-/** The socket's address; behind trusted proxies, the last address that is not one of them. */
+/**
+ * The socket's address; behind trusted proxies, the last address that is not one of them. Read from the end: what
+ * stands before is what a client wrote itself, to be let in from anywhere.
+ */
 function clientAddress(request: FastifyRequest, trusted: readonly string[]): string {
   let address = request.socket.remoteAddress ?? '';
   if (trusted.length === 0) return address;
@@ -235,6 +252,7 @@ function clientAddress(request: FastifyRequest, trusted: readonly string[]): str
 }
 
 function checkBody(route: Route, coarse: TSchema, raw: unknown): unknown {
+  // PostgreSQL's text cannot hold it: without this the first INSERT would fail.
   const nul = nulCharacterIn(raw);
   if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
   const body = route.keeps_nulls ? raw : withoutNulls(raw);
@@ -281,6 +299,7 @@ function toApiError(deps: AppDeps, request: FastifyRequest, error: unknown, rout
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return new ApiError('payload_too_large', `a body has at most ${deps.config.body_limit_bytes} bytes`);
   }
+  // Fastify's own refusals: a body that was cut off, a path that does not decode.
   const status = (error as { statusCode?: number }).statusCode;
   if (status !== undefined && status < 500) return new ApiError('invalid_syntax', (error as Error).message);
   const state = sqlState(error);

@@ -14,6 +14,10 @@ import { writeSecret } from './core/secret-file.ts';
 import { WrongKey } from './core/vault.ts';
 import { compareRegisteredNodes, startServer } from './server.ts';
 
+// The command line. It ends with 2 for what whoever typed can mend (usage, configuration, a key, another server), and
+// with 1 for anything else and for an audit that found something.
+
+/** Of the line that the first start makes: a hundredth of a bitcoin. */
 const SANDBOX_LIMIT_MSATS = 1_000_000_000n;
 
 const HELP = `coulomb: payments over Bitcoin and Lightning
@@ -30,6 +34,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 async function firstSteps(db: Database, config: Config, url: string): Promise<void> {
   const path = join(config.data_dir, 'sandbox.env');
   if (!existsSync(path)) {
+    // Somebody works here already: credentials that were removed are not made anew.
     const [known] = await db.query('SELECT 1 FROM organizations LIMIT 1');
     if (known) return;
     const made = await bootstrap(db, {
@@ -68,9 +73,11 @@ async function serve(config: Config): Promise<void> {
   await firstSteps(server.db, config, server.url);
   let stopping = false;
   const stop = (signal: string): void => {
+    // Asked twice: at once. What was committed goes on at the next start.
     if (stopping) process.exit(1);
     stopping = true;
     log.info({ signal }, 'stopping');
+    // PostgreSQL last: the server still writes how its work ended.
     const stopped = server.stop().then(() => embedded?.stop());
     void stopped.then(
       () => process.exit(0),
@@ -93,6 +100,7 @@ async function withDatabase<T>(config: Config, work: (db: Database) => Promise<T
   const db = openDatabase({
     url,
     ...config.database,
+    // An operator's command may look at everything; no request waits for it.
     statement_timeout_ms: 600_000,
     idle_in_transaction_timeout_ms: 600_000,
   });

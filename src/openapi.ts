@@ -1,8 +1,12 @@
 import { contract } from './core/contract.ts';
 import type { Route } from './core/http.ts';
 
+// The document at /openapi.json: made of the routes that are served, so it shows none that is not there, with the
+// schemas of the contract that they name.
+
 type Json = Record<string, unknown>;
 
+/** What every operation may answer: a route names only what it has beside these. */
 const ALWAYS: Record<number, string> = {
   400: 'ErrorResponse_AuthBadRequestError',
   401: 'ErrorResponse_AuthUnauthorizedError',
@@ -31,6 +35,7 @@ const MEANING: Record<number, string> = {
   503: 'Temporarily unavailable; see retry-after',
 };
 
+/** A reference to a schema of the contract. */
 const named = (name: string): Json => ({ $ref: `#/components/schemas/${name}` });
 const json = (schema: unknown): Json => ({ 'application/json': { schema } });
 

@@ -45,6 +45,10 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
+// Where everything is made and handed its parts; nothing else constructs anything. Each slice gets what it needs as
+// arguments, so whom it can reach is read here.
+
+// A database that is started beside the server may come up after it.
 const DATABASE_WAIT_MS = 30_000;
 const DATABASE_PAUSE_MS = 500;
 const SWEEP_MS = 60_000;
@@ -76,7 +80,10 @@ async function openAndMigrate(config: Config, url: string, log: Logger): Promise
   }
 }
 
-/** The vault of an open database, with all that must be done before anything else is written. */
+/**
+ * The vault of an open database, with all that must be done before anything else is written. A key that is not the
+ * database's stops the start here: later it would be found out by the first webhook that cannot be signed.
+ */
 async function prepare(config: Config, db: Database, log: Logger): Promise<Vault> {
   const key_file = join(config.data_dir, 'secret.key');
   const vault = await openVault(db, config.secret_key, key_file, config.database_url === null, log);
@@ -177,16 +184,21 @@ export async function startServer(
   const timers = keepHouse(parts, db, log, clock);
   // The sandbox has a rate of its own.
   if (nodes.some((node) => !node.sandbox)) rates.start();
+  // Before any request: a new payment's job carries this process's number, and until the lock on that number is held
+  // another server takes such a job for one of the dead.
   await payments.start();
   await alarm.start();
   await webhooks.start();
   await app.listen({ host: config.host, port: config.port });
+  // The configured port may be 0: any that is free.
   const { port } = app.server.address() as { port: number };
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
   return {
     url: `http://${host}:${port}`,
     db,
     async stop() {
+      // A stream never ends by itself, and the app waits for all that it answers. From there on each part still has
+      // what it needs to finish what was accepted: the nodes go after the payments, the database after all.
       await webhooks.endStreams();
       await app.close();
       for (const timer of timers) await timer.stop();
@@ -258,6 +270,7 @@ export async function compareRegisteredNodes(
 function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   let running: Promise<unknown> | null = null;
   const timer = setInterval(() => {
+    // One run at a time: one that takes longer than the pause is not joined by another.
     running ??= work()
       .catch((error: unknown) => log.warn({ err: error }, 'housekeeping failed, will be tried again'))
       .finally(() => (running = null));

@@ -7,6 +7,9 @@ import { insertWallet } from '../wallets/store.ts';
 import { createKey } from './keys.ts';
 import { trail } from './trail.ts';
 
+// A new tenant, by the operator's command or by the first start on an empty database. All in one transaction: it is
+// there whole or not at all, and nothing of it has to be cleaned up.
+
 export interface BootstrapRequest {
   organization: string;
   kind: 'staging' | 'production';
@@ -33,7 +36,7 @@ interface WalletOnLine {
   wallet_id: string;
 }
 
-/** What every new organization has: all that this deployment serves. */
+/** What every new organization has. `treasury`, which is served too, is switched on for who wants it. */
 const FEATURES = ['payments', 'onchain', 'bip21', 'usd'];
 /** Of the dollars that the sandbox brings: $10,000. */
 const SANDBOX_USD_LIMIT_CENTS = 1_000_000n;
@@ -97,6 +100,7 @@ export async function bootstrap(
     const { currency, limit, wallet_name: name } = request;
     const place = { organization_id, environment_id, node_id, network };
     const first = await openWallet(sql, name, { ...place, currency, limit });
+    // So that trying dollars needs no operator; on a real node lines are the operator's to give.
     const dollars = { ...place, currency: 'usd', limit: SANDBOX_USD_LIMIT_CENTS };
     const has_usd = node_id === SANDBOX.id && currency === 'btc';
     const usd = has_usd ? await openWallet(sql, `${name} (USD)`, dollars) : null;

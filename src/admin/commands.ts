@@ -8,6 +8,9 @@ import { createKey, listKeys, revokeKey } from './keys.ts';
 import { addLine, moveFunds, openAttention, resolveByOperator, setFeatures, updateLine } from './operator.ts';
 import { optional, readArguments, required, UsageError, type Given } from './usage.ts';
 
+// The operator's commands. They run beside the servers on the same database, under the same locks and rules. What is
+// wrong with a command's name or options is said before any database is opened or started.
+
 /** What a command answers: printed as it is, or as JSON. `failed` makes the exit code 1. */
 export interface Result {
   value: unknown;
@@ -83,6 +86,7 @@ const COMMANDS: Record<string, Command> = {
       } as const;
       const made = await bootstrap(context.db, request, context.nodes);
       writeSecret(out, credentialsFile(context.base_url, made));
+      // The key stands in that file, which only this user can read, and in no terminal's history (threat 15).
       const { api_key: _secret, ...shown } = made;
       return { value: { ...shown, written_to: out } };
     },
@@ -162,6 +166,7 @@ const COMMANDS: Record<string, Command> = {
     async run({ db, values, compareNodes }) {
       if (values['nodes'] === true) {
         const compared = await compareNodes();
+        // A node that did not answer has no drift, and was not compared: that fails, too.
         return { value: compared, failed: compared.some((node) => node['drift_msats'] !== 0n) };
       }
       const checks = await runAudit(db);

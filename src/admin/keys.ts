@@ -6,6 +6,9 @@ import { PERMISSIONS } from '../core/http.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { trail } from './trail.ts';
 
+// API keys as the operator makes and ends them. A key leaves this process once, to whoever asked for it: the database
+// has its hash, logs and trail its id (threat 15).
+
 export interface NewKey extends EnvironmentRef {
   name: string;
   permissions: readonly string[];
@@ -60,10 +63,13 @@ export const listKeys = (sql: Sql): Promise<Record<string, unknown>[]> =>
      FROM api_keys ORDER BY created_at DESC, id LIMIT 10000`,
   );
 
-/** Tells every server that keys or features changed: call after the commit. */
+/**
+ * Tells every server that keys or features changed. Call it after the commit: a server that reads at once must not
+ * find, and keep, what was before. Inside the transaction it would also hold NOTIFY's lock of the whole cluster.
+ */
 export const tellServers = (db: Database): Promise<unknown> => db.query(`NOTIFY ${KEYS_CHANNEL}`);
 
-/** Revokes a key; servers know at once. Throws when there is none. */
+/** Revokes a key; servers know at once. Repeated, it keeps the first time. Throws when there is none. */
 export async function revokeKey(db: Database, id: string): Promise<void> {
   await db.transaction(async (sql) => {
     const [key] = await sql.query<{ organization_id: string }>(

@@ -5,6 +5,10 @@ import { createResolve } from '../webhooks/resolve.ts';
 import { openNetwork } from '../webhooks/target.ts';
 import { optional, readArguments, UsageError } from './usage.ts';
 
+// Webhooks for a program under development that no server can reach: reads the event stream as any client of the API
+// does, and posts what comes as the server would. It opens no database, and knows of the server only what its key may
+// read.
+
 export const LISTEN_USAGE =
   'listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --organization ID --environment ID]';
 
@@ -47,7 +51,7 @@ function parseListen(args: readonly string[], credentials: string, given_key: st
   };
 }
 
-/** The same for the same key, so that a receiver is set up once. */
+/** The same for the same key, so that a receiver is set up once; neither tells anything of the key. */
 function identityOf(api_key: string): { secret: string; webhook_id: string } {
   const derive = (what: string): Buffer =>
     createHmac('sha256', api_key).update(`coulomb listen ${what}`).digest();
@@ -56,6 +60,7 @@ function identityOf(api_key: string): { secret: string; webhook_id: string } {
 
 const TIMEOUT_MS = 15_000;
 const RECONNECT_MS = 1000;
+// What trying again does not mend.
 const REFUSED = new Set([400, 401, 403, 404]);
 
 /** Forwards an environment's events to a URL, signed as a webhook, until it is ended. */
@@ -105,6 +110,7 @@ export async function listen(
     greeted = true;
     for await (const frame of framesOf(answer.body)) {
       if (frame.data !== '') await forward(frame);
+      // Only now: an event during which the connection ended comes again, under the same delivery id.
       if (frame.id !== '') after = frame.id;
     }
   }

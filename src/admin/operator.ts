@@ -10,6 +10,10 @@ import { nodeFor, type ServingNode } from './bootstrap.ts';
 import { tellServers } from './keys.ts';
 import { trail } from './trail.ts';
 
+// What an operator changes in tenants and money. What was done, and by whom, is written in the same transaction
+// (`trail`); only the end of a payment is a batch of its own before. Money moves by the ledger's functions under its
+// locks, so a server that pays meanwhile waits its turn.
+
 const KNOWN_FEATURES = ['payments', 'onchain', 'bip21', 'treasury', 'swaps', 'assets', 'usd'];
 /** What the code serves: switching on anything else would be an empty promise. */
 const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21', 'treasury', 'usd']);
@@ -32,6 +36,7 @@ export async function setFeatures(
       'SELECT features FROM organizations WHERE id = $1 FOR UPDATE',
       [organization_id],
     );
+    // Locked: of two operators at once neither undoes what the other one switched.
     if (!row) throw new Error(`no organization ${organization_id}`);
     const on = KNOWN_FEATURES.filter((feature) => switches[feature] ?? row.features.includes(feature));
     await sql.query('UPDATE organizations SET features = $2 WHERE id = $1', [organization_id, on]);
@@ -72,7 +77,10 @@ export async function addLine(
   return id;
 }
 
-/** Changes a line's limit, fees or spread, disables or enables it. */
+/**
+ * Changes a line's limit, fees or spread, disables or enables it. Servers need not be told: what a payment is judged
+ * by is copied to its wallet's account, which every payment locks.
+ */
 export async function updateLine(db: Database, line_id: string, change: LineChange): Promise<void> {
   await db.transaction(async (sql) => {
     const [row] = await sql.query<{ organization_id: string }>(
@@ -132,6 +140,7 @@ export async function resolveByOperator(
   payment_id: string,
   verdict: Verdict,
 ): Promise<Payment> {
+  // By way of the environments, which are few: payments have no index on their id alone.
   const rows = await db.query<PaymentRef>(
     `SELECT p.organization_id, p.environment_id, p.id FROM payments p
      JOIN environments e ON e.organization_id = p.organization_id AND e.id = p.environment_id AND p.id = $1`,
@@ -140,6 +149,8 @@ export async function resolveByOperator(
   const [ref] = rows;
   if (!ref || rows.length > 1)
     throw new Error(`${rows.length === 0 ? 'no payment' : 'several payments'} ${payment_id}`);
+  // A batch of one, as a server would write it: under the payment's lock, and refused where the node's answer came
+  // first.
   const writer = createWriter({
     db,
     time: createTimestamps(systemClock),

@@ -20,6 +20,10 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import { writeSecret } from './secret-file.ts';
 
+// PostgreSQL for those who have none. Of the package only the programs serve: its own class ends the database with
+// this process and asks for a user of its own. Here a server that is killed leaves PostgreSQL running, and the next
+// one adopts it. Nothing here may ever make a folder anew that holds data.
+
 /** The PostgreSQL that Coulomb runs by itself when no DATABASE_URL is given. */
 export interface Embedded {
   url: string;
@@ -31,6 +35,7 @@ export interface Embedded {
 /** Thrown when another server owns the data. */
 export class AlreadyRunning extends Error {}
 
+// Held in the database by the server that owns it: it is free as soon as that one is dead, which no file would be.
 const OWNER_LOCK = 7_001_002;
 const START_MS = 60_000;
 const STOP_MS = 30_000;
@@ -76,7 +81,7 @@ async function binaries(): Promise<string> {
   }
 }
 
-/** A number of the user `nobody`, which no distribution agrees on. */
+/** A number of the user `nobody`: distributions do not agree on them, and initdb wants one that it can look up. */
 const ofNobody = (flag: '-u' | '-g'): number =>
   Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
 
@@ -178,17 +183,25 @@ const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
 /** The process id in postmaster.pid if that process lives, else null. */
 function livePostmaster(folder: string): number | null {
-  const path = join(folder, 'postmaster.pid');
-  if (!existsSync(path)) return null;
-  const pid = Number(readFileSync(path, 'utf8').split('\n')[0]);
   try {
+    const pid = Number(readFileSync(join(folder, 'postmaster.pid'), 'utf8').split('\n')[0]);
     process.kill(pid, 0);
     // After a reboot the number may be somebody else's.
     const name = `/proc/${pid}/comm`;
     return existsSync(name) && !readFileSync(name, 'utf8').startsWith('postgres') ? null : pid;
   } catch {
+    // No such file, perhaps only since a moment ago, or no such process.
     return null;
   }
+}
+
+/** Ends PostgreSQL and waits for it: fast, so what is open is rolled back, and the next start need not recover. */
+async function shutDown(folder: string): Promise<void> {
+  const pid = livePostmaster(folder);
+  if (pid === null) return;
+  process.kill(pid, 'SIGINT');
+  const give_up_at = Date.now() + STOP_MS;
+  while (livePostmaster(folder) !== null && Date.now() < give_up_at) await pause(POLL_MS);
 }
 
 /** Takes the lock that says which server owns the data; null when another holds it. */
@@ -214,6 +227,7 @@ async function prepare(
   const urlAt = (port: number) => `postgres://coulomb:${password}@127.0.0.1:${port}/postgres`;
   if (!existsSync(place.folder)) {
     mkdirSync(dirname(place.folder), { recursive: true });
+    // Before the data that it opens: a start that is cut off in between goes on with this password.
     if (!stored) writeSecret(envPath(data_dir), `DATABASE_URL=${urlAt(0)}\n`);
     await initialize(place, password);
   }
@@ -225,13 +239,12 @@ async function prepare(
  * Throws `AlreadyRunning` when a living server owns the data.
  */
 export async function startEmbedded(data_dir: string, log: Logger): Promise<Embedded> {
-  const { place, url, urlAt } = await prepare(data_dir);
-  const state = {
-    url,
-    lock: null as pg.Client | null,
-    stopping: false,
-    child: null as ChildProcess | null,
-  };
+  const prepared = await prepare(data_dir);
+  const { place, urlAt } = prepared;
+  let { url } = prepared;
+  let lock: pg.Client | null = null;
+  let child: ChildProcess | null = null;
+  let stopping = false;
 
   async function start(): Promise<void> {
     const give_up_at = Date.now() + START_MS;
@@ -239,22 +252,23 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
     while (Date.now() < give_up_at) {
       try {
         // One that runs already is adopted, unless its server lives; one that still dies is waited for.
-        if (state.child === null && livePostmaster(place.folder) === null) {
-          const port = await freePort(Number(new URL(state.url).port));
-          state.url = urlAt(port);
-          writeSecret(envPath(data_dir), `DATABASE_URL=${state.url}\n`);
-          const child = launch(place, port);
-          state.child = child;
-          child.once('exit', () => (state.child = null));
-          child.once('error', () => (state.child = null));
+        if (child === null && livePostmaster(place.folder) === null) {
+          const port = await freePort(Number(new URL(url).port));
+          url = urlAt(port);
+          // Told before PostgreSQL runs: whoever comes after a kill at any moment looks for it at this port.
+          writeSecret(envPath(data_dir), `DATABASE_URL=${url}\n`);
+          // Another program may have taken the port by now: PostgreSQL ends then, and the loop finds the next one.
+          child = launch(place, port);
+          child.once('exit', () => (child = null));
+          child.once('error', () => (child = null));
         }
-        state.lock = await own(state.url);
-        if (!state.lock) {
+        lock = await own(url);
+        if (!lock) {
           throw new AlreadyRunning(
             `a server runs on ${data_dir}; to run another one on the same data, give it DATABASE_URL from ${envPath(data_dir)} and another COULOMB_PORT`,
           );
         }
-        state.lock.once('end', () => void revive());
+        lock.once('end', () => void revive());
         return;
       } catch (error) {
         if (error instanceof AlreadyRunning) throw error;
@@ -267,10 +281,10 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
 
   /** PostgreSQL is gone, or cut our connection: take it back, or start it again. */
   async function revive(): Promise<void> {
-    if (state.stopping) return;
+    if (stopping) return;
     log.error('the connection to the embedded PostgreSQL ended, it is started again if it is gone');
     await pause(RESTART_PAUSE_MS);
-    if (state.stopping) return;
+    if (stopping) return;
     await start().catch((error: unknown) => {
       log.error({ err: error }, 'the embedded PostgreSQL does not start, will be tried again');
       void revive();
@@ -280,17 +294,14 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
   await start();
   return {
     get url() {
-      return state.url;
+      return url;
     },
     folder: place.folder,
     async stop() {
-      state.stopping = true;
-      const pid = livePostmaster(place.folder);
-      await state.lock?.end().catch(() => {});
-      if (pid === null) return;
-      process.kill(pid, 'SIGINT'); // fast shutdown
-      const give_up_at = Date.now() + STOP_MS;
-      while (livePostmaster(place.folder) !== null && Date.now() < give_up_at) await pause(POLL_MS);
+      // First of all: the end of our own connection must not start it again.
+      stopping = true;
+      await lock?.end().catch(() => {});
+      await shutDown(place.folder);
     },
   };
 }

@@ -1,5 +1,9 @@
 import { MAX_BIGINT } from './accounts.ts';
 
+// The checks of the ledger. A check adds up by itself what the server keeps up to date step by step, with no function
+// that wrote it: a mistake there would be made here, too. Joins are FULL where either side may be the one that is
+// missing.
+
 /** A rule that must hold for every row of `subject`, which says so in a column `ok`. */
 export interface Check {
   name: string;

@@ -2,6 +2,9 @@ import { allowWholeTables, type Database, type Sql } from '../core/db.ts';
 import { LEDGER, type Check } from './audit-ledger.ts';
 import { PAYMENTS } from './audit-payments.ts';
 
+// Holds what is stored against itself, by the operator's word and in every test. It mends nothing: what it finds is a
+// bug, or somebody who wrote by hand.
+
 /** The verdict of one check. */
 export interface AuditRow {
   check: string;

@@ -2,6 +2,10 @@ import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
 import { newId } from '../core/ids.ts';
 import { nodeAccountId, RAIL_CURRENCY, type NodeAccountKind } from './accounts.ts';
 
+// The only code that changes a balance. All of it is decided in memory on accounts that are locked, and written by
+// `post` in the same transaction as what it is for. An overdraft that slipped through would be refused by the
+// database (`wallet_floor`).
+
 /** A wallet's account while its row is locked. Amounts in base units of `currency`. */
 export interface WalletAccount {
   organization_id: string;
@@ -100,8 +104,8 @@ function counterAccount(account: WalletAccount, other: Counterpart | null): stri
 }
 
 /**
- * Records `amount` (base units of `currency`, not negative) from one account to another of the same organization; nothing
- * for 0 or to itself. Changes no wallet's total: who calls it for a wallet does.
+ * Records `amount` (base units of `currency`, not negative) from one account to another of the same organization;
+ * nothing for 0 or to itself. Changes no wallet's total: who calls it for a wallet does.
  */
 export function transfer(
   posting: Posting,
@@ -177,10 +181,10 @@ export interface Cost {
 }
 
 /**
- * Takes the real cost (the wallet's currency) out of a hold and frees the rest. Principal goes to `to`; the network fee
- * leaves through network_fees to the same side, the processing fee stays with the operator. `rail` (msats) says what moves
- * in bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes out.
- * Throws when the cost exceeds what was held: that is never written.
+ * Takes the real cost (the wallet's currency) out of a hold and frees the rest. Principal goes to `to`; the network
+ * fee leaves through network_fees to the same side, the processing fee stays with the operator. `rail` (msats) says
+ * what moves in bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes
+ * out. Throws when the cost exceeds what was held: that is never written.
  */
 export function capture(
   posting: Posting,
@@ -254,8 +258,8 @@ export function credit(
 }
 
 /**
- * Sets msats aside that came in for a wallet of dollars and cannot be exchanged now: nobody's but the wallet's, and no part
- * of its balance. `from` as for `credit`.
+ * Sets msats aside that came in for a wallet of dollars and cannot be exchanged now: nobody's but the wallet's, and
+ * no part of its balance. `from` as for `credit`.
  */
 export function suspend(
   posting: Posting,
@@ -269,8 +273,8 @@ export function suspend(
 }
 
 /**
- * Hands msats that were set aside to the operator's exchange (`to` null), or back to where the chain took them from. Who
- * calls it knows how many are set aside: the audit would find more.
+ * Hands msats that were set aside to the operator's exchange (`to` null), or back to where the chain took them from.
+ * Who calls it knows how many are set aside: the audit would find more.
  */
 export function resume(
   posting: Posting,

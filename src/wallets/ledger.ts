@@ -1,6 +1,8 @@
 import type { Sql } from '../core/db.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 
+// A wallet's ledger as it is shown. Events never change; only the payment that one belongs to is read as it is now.
+
 /** One event of a wallet's ledger, with what the payment behind it says of its route. */
 export interface LedgerRow {
   type: 'held' | 'captured' | 'released' | 'credited' | 'deposited' | 'withdrawn';
@@ -60,6 +62,7 @@ export async function readLedger(
      LEFT JOIN payments p ON e.type IN ('captured', 'credited') AND p.organization_id = e.organization_id
        AND p.environment_id = $3 AND p.id = e.payment_id
      ORDER BY e.effective_time ${sort_order}, e.seq ${sort_order}`;
+  // Two statements, two snapshots: an event that commits between them may be in one only. Neither shows half of a step.
   const [[wallet], events] = await Promise.all([
     sql.query<{ total: bigint }>(
       `SELECT (SELECT count(*) FROM ledger_events WHERE ${where}) AS total

@@ -3,6 +3,8 @@ import type { EnvironmentRef } from '../core/ids.ts';
 import { MAX_LIMIT, maxOf } from '../core/money.ts';
 import type { LightningNode } from '../lightning/node.ts';
 
+// What decides whether a wallet may be made or deleted: pure, on rows that the caller has locked.
+
 /** A validated request for a wallet. The limit is in base units of its line's currency. */
 export interface NewWallet extends EnvironmentRef {
   id: string;
