@@ -168,6 +168,7 @@ async function answerRoute(
   const body = route.body && checkBody(route, route.body, absent ? {} : request.body);
   const params = checkParams(request.params as Record<string, string>);
   const search = request.url.indexOf('?');
+  // As it was sent: Fastify's own reading of it knows neither arrays nor maps.
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
   const handle = (): Promise<unknown> => {
     const input = { caller, params, query, body, headers: request.headers };
@@ -266,6 +267,7 @@ function checkBody(route: Route, coarse: TSchema, raw: unknown): unknown {
 function checkParams(params: Record<string, string>): Record<string, string> {
   for (const [name, value] of Object.entries(params)) {
     if (!isUuid(value)) throw new ApiError('invalid_parameter', `${name} must be a UUID`);
+    // One spelling from here on: ids are keys of maps and of text that is compared.
     params[name] = value.toLowerCase();
   }
   return params;
@@ -303,6 +305,7 @@ function toApiError(deps: AppDeps, request: FastifyRequest, error: unknown, rout
   const status = (error as { statusCode?: number }).statusCode;
   if (status !== undefined && status < 500) return new ApiError('invalid_syntax', (error as Error).message);
   const state = sqlState(error);
+  // Nobody's mistake, and over by itself: a warning, and the client tries again.
   const unavailable =
     error instanceof LaneFull || isUnavailable(error) || (state !== undefined && BUSY_STATES.has(state));
   deps.log[unavailable ? 'warn' : 'error'](
@@ -311,6 +314,7 @@ function toApiError(deps: AppDeps, request: FastifyRequest, error: unknown, rout
   );
   const reference = `reference ${request.id}`;
   if (!unavailable) return new ApiError('internal_error', `unexpected fault, ${reference}`);
+  // Whether the request had an effect is not known here: a client that repeats it under the same id finds out.
   // Reads of payments have an error of their own for it in the contract, and only they.
   const type = route?.errors[503] ? 'read_temporarily_unavailable' : 'temporarily_unavailable';
   return new ApiError(type, `try again, ${reference}`);

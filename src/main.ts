@@ -130,10 +130,12 @@ async function main(argv: readonly string[]): Promise<void> {
   if (command === undefined || command === '--help' || command === 'help') return say(HELP);
   const config = loadConfig(process.env);
   if (command === 'serve') return serve(config);
+  // A client of the API, perhaps on another machine than the database.
   if (command === 'listen')
     return listen(argv.slice(1), join(config.data_dir, 'sandbox.env'), config.api_key, say);
   if (command === 'migrate') return withDatabase(config, () => Promise.resolve(say('migrations applied')));
   const parsed = parseCommand(argv);
+  // Where a server on this configuration would be: a command need not find one running.
   const base_url = `${config.public_url ?? `http://${config.host}:${config.port}`}/v1`;
   const result = await withDatabase(config, (db) =>
     parsed.run({

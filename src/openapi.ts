@@ -103,11 +103,15 @@ function operationOf(route: Route): Json {
     parameters: parametersOf(route),
     ...(body ? { requestBody: { required: !route.body_optional, content: json(body) } } : {}),
     responses: responsesOf(route),
+    // As the contract has them; a bearer token is refused until an issuer of them can be configured.
     security: [{ api_key: [] }, { bearer_token: [] }],
   };
 }
 
-/** Adds the names of the schemas that a value refers to, by itself or through another one. */
+/**
+ * Adds the names of the schemas that a value refers to, by itself or through another one; those of a circle once. The
+ * contract has many that no route of ours names.
+ */
 function addRefs(value: unknown, names: Set<string>): void {
   for (const [, name = ''] of JSON.stringify(value).matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)) {
     if (names.has(name)) continue;

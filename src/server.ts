@@ -212,6 +212,7 @@ export async function startServer(
   };
 }
 
+// Long enough for a node that is busy; a start is not held up by one that is away.
 const PROBE_MS = 5000;
 
 /**
@@ -278,6 +279,7 @@ function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   return {
     async stop() {
       clearInterval(timer);
+      // What has begun is ended: its connection is closed right after.
       await running;
     },
   };

@@ -112,7 +112,7 @@ export async function bootstrap(
   return { organization_id, environment_id, network: request.network, ...made };
 }
 
-/** The credentials as an environment file. */
+/** The credentials as an environment file, by the names that the official client's examples read. */
 export const credentialsFile = (base_url: string, made: Credentials): string =>
   [
     `VOLTAGE_BASE_URL=${base_url}`,

@@ -16,6 +16,7 @@ export interface NewKey extends EnvironmentRef {
   valid_ips: readonly string[] | null;
 }
 
+/** A key with a range that is none, or an end that is no time, would be found out by who is kept out. */
 function checkKey(key: NewKey): void {
   for (const permission of key.permissions) {
     if (!PERMISSIONS.some((known) => known === permission))

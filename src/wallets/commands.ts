@@ -94,6 +94,7 @@ export async function removeWallet(
     await lockLine(sql, { ...wallet, id: line_of_credit_id });
     // Payments lock the account, not the line: from here on its total and holds stand still.
     const [account] = await lockWallets(sql, [{ organization_id, id }]);
+    // Another request deleted it since it was looked up.
     if (!account || account.deleted_at !== null) return;
     const { total, held, limit } = account;
     checkEmpty(id, { total, held, open_receive });

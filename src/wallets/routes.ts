@@ -57,6 +57,7 @@ const listRoute = ({ db }: WalletDeps): Route =>
     handler: async ({ caller, query }) => {
       const asked = query.environment_id?.toLowerCase() ?? caller.environment_id;
       if (asked !== caller.environment_id) return [];
+      // All of them: the contract has no pages here.
       const wallets = await listWallets(db, { ...caller, inactive: query.inactive ?? false });
       return wallets.map(walletView);
     },
@@ -125,6 +126,7 @@ function getRoute({ db }: WalletDeps): Route {
     permissions: READ,
     success: { status: 200, schema: { $ref: '#/components/schemas/Wallet' } },
     handler: async ({ caller, params: { wallet_id: id } }) => {
+      // By the organization, whose ids are unique: another environment's is then answered like one that does not exist.
       const wallet = await lane.submit({ organization_id: caller.organization_id, id });
       if (wallet?.environment_id !== caller.environment_id) throw walletNotFound(id);
       return walletView(wallet);

@@ -88,6 +88,7 @@ export function checkLine(
   if (line.network !== wallet.network) {
     throw new ApiError('line_of_credit_network_mismatch', `the line of credit is on ${line.network}`);
   }
+  // A node that is registered no more: nothing could come to such a wallet, or leave it.
   if (!nodes.has(line.node_id)) throw invalidFields(['network'], "the line's node is not in service here");
   const free = line.limit - line.allocated_limit;
   if (wallet.limit > free) {

@@ -23,6 +23,7 @@ export interface WalletRow extends EnvironmentRef {
   holds: { id: string; amount: string; effective_time: string }[] | null;
 }
 
+// Balance and holds by one statement, so of one moment: what is available always adds up.
 const READ = `
   SELECT w.organization_id, w.id, w.environment_id, w.line_of_credit_id, w.network, w.name, w.metadata,
     w.created_at, w.updated_at, w.deleted_at,
@@ -56,7 +57,10 @@ export const listWallets = (sql: Sql, scope: EnvironmentRef & { inactive: boolea
 const LINE =
   'id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at, send_bps, receive_bps';
 
-/** Locks a line of an environment; undefined when it has none with this id. */
+/**
+ * Locks a line of an environment; undefined when it has none with this id. The weakest lock that keeps other changes
+ * away: quotes, whose foreign keys name the line, do not wait for it.
+ */
 export async function lockLine(
   sql: Sql,
   ref: EnvironmentRef & { id: string },
@@ -80,6 +84,7 @@ export async function bringLine(sql: Sql, organization_id: string, line: LockedL
     [organization_id, line.environment_id],
     'lock environment',
   );
+  // A statement of its own: it sees what another first wallet has committed while this one waited for the lock.
   const made = await sql.query(
     `INSERT INTO lines_of_credit (organization_id, id, environment_id, node_id, network, currency, "limit")
      SELECT $1, $2, $3, $4, $5, $6, $7
@@ -118,6 +123,7 @@ export async function insertWallet(
   await allocate(sql, organization_id, line.id, limit);
 }
 
+/** Changes a line's share; the table refuses more than the line's limit, whatever was judged before. */
 const allocate = (sql: Sql, organization_id: string, line_id: string, amount: bigint): Promise<unknown> =>
   sql.query(
     `UPDATE lines_of_credit SET allocated_limit = allocated_limit + $3, updated_at = now()

@@ -33,6 +33,7 @@ export function walletView(wallet: WalletRow): object {
         currency,
       },
     ],
+    // Of sends in flight, and of money that the chain took back after it was credited.
     holds: (wallet.holds ?? []).map((hold) => ({
       id: hold.id,
       amount: signedAmount(currency, BigInt(hold.amount)),
