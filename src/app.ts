@@ -192,8 +192,7 @@ async function answerRoute(
   return answerOnce(
     deps.idempotency,
     {
-      organization_id: caller.organization_id,
-      key_id: caller.key_id,
+      ...caller,
       key,
       method: request.method,
       path: request.url,

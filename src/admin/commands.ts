@@ -209,13 +209,8 @@ function funds(kind: 'deposit' | 'withdraw'): Command {
 /** One line per command. */
 export const usages = (): string[] => Object.values(COMMANDS).map(({ usage }) => usage);
 
-export interface Parsed {
-  json: boolean;
-  run(place: Place): Promise<Result>;
-}
-
 /** Reads a command line; throws `UsageError` before anything is opened. */
-export function parseCommand(argv: readonly string[]): Parsed {
+export function parseCommand(argv: readonly string[]) {
   const [first = '', second = ''] = argv;
   const name = COMMANDS[first] ? first : `${first} ${second}`;
   const command = COMMANDS[name];
@@ -223,5 +218,5 @@ export function parseCommand(argv: readonly string[]): Parsed {
   const args = argv.slice(name.split(' ').length);
   const every = { options: { json: { type: 'boolean' } }, allowPositionals: true } as const;
   const given = readArguments(command.usage, args, every);
-  return { json: given.values['json'] === true, run: (place) => command.run({ ...place, ...given }) };
+  return { json: given.values['json'] === true, run: (place: Place) => command.run({ ...place, ...given }) };
 }

@@ -12,21 +12,11 @@ import { optional, readArguments, UsageError } from './usage.ts';
 export const LISTEN_USAGE =
   'listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --organization ID --environment ID]';
 
-interface Listen {
-  forward_to: string;
-  api_url: string;
-  api_key: string;
-  organization_id: string;
-  environment_id: string;
-  types: string[];
-  after: string | null;
-}
-
 /**
  * Reads the flags; what they do not say comes from the credentials file of the sandbox. The API key is no flag: the
  * arguments of a process are there for everybody on the machine to see.
  */
-function parseListen(args: readonly string[], credentials: string, given_key: string | null): Listen {
+function parseListen(args: readonly string[], credentials: string, given_key: string | null) {
   const given = readArguments(LISTEN_USAGE, args);
   const file = existsSync(credentials) ? readFileSync(credentials, 'utf8') : '';
   const need = (own: string | null | undefined, name: string, how: string): string => {
@@ -126,7 +116,7 @@ export async function listen(
   }
 }
 
-function connect(options: Listen, after: string | null): Promise<Response> {
+function connect(options: ReturnType<typeof parseListen>, after: string | null): Promise<Response> {
   const { api_url, organization_id, environment_id, api_key, types } = options;
   const url = new URL(`${api_url}/organizations/${organization_id}/environments/${environment_id}/events`);
   for (const type of types) url.searchParams.append('types[]', type);

@@ -18,13 +18,11 @@ const KNOWN_FEATURES = ['payments', 'onchain', 'bip21', 'treasury', 'swaps', 'as
 /** What the code serves: switching on anything else would be an empty promise. */
 const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21', 'treasury', 'usd']);
 
-export type Switches = Record<string, boolean>;
-
 /** Switches features of an organization on or off; answers those that are on now. */
 export async function setFeatures(
   db: Database,
   organization_id: string,
-  switches: Switches,
+  switches: Record<string, boolean>,
 ): Promise<string[]> {
   for (const [feature, on] of Object.entries(switches)) {
     if (!KNOWN_FEATURES.includes(feature))

@@ -30,14 +30,8 @@ export function walletRoutes(given: {
   nodes: ReadonlyMap<string, LightningNode>;
 }): Route[] {
   const deps: WalletDeps = { db: given.db, nodes: given.nodes, time: createTimestamps(given.clock) };
-  return [
-    listRoute(deps),
-    createRoute(deps),
-    getRoute(deps),
-    renameRoute(deps),
-    deleteRoute(deps),
-    ledgerRoute(deps),
-  ];
+  const all = [listRoute, createRoute, getRoute, renameRoute, deleteRoute, ledgerRoute];
+  return all.map((routeOf) => routeOf(deps));
 }
 
 const listRoute = ({ db }: WalletDeps): Route =>
@@ -192,15 +186,10 @@ const ledgerRoute = ({ db }: WalletDeps): Route =>
     }),
     success: { status: 200, schema: { $ref: '#/components/schemas/Ledger' } },
     handler: async ({ caller, params: { wallet_id }, query }) => {
-      const { organization_id, environment_id } = caller;
-      const offset = query.offset ?? 0;
-      const limit = Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE);
-      const { payment_id, start_date, end_date } = query;
+      const page = { offset: query.offset ?? 0, limit: Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE) };
       const sort_order = query.sort_order === 'ASC' ? 'ASC' : 'DESC';
-      const page = { payment_id, start_date, end_date, sort_order, offset, limit } as const;
-      const ledger = await readLedger(db, { organization_id, environment_id, wallet_id, ...page });
+      const ledger = await readLedger(db, { ...query, ...caller, ...page, wallet_id, sort_order });
       if (!ledger) throw walletNotFound(wallet_id);
-      const { events, total } = ledger;
-      return { items: events.map(ledgerEventView), offset, limit, total };
+      return { items: ledger.events.map(ledgerEventView), ...page, total: ledger.total };
     },
   });
