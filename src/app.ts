@@ -4,7 +4,8 @@ import cors from '@fastify/cors';
 import scalar from '@scalar/fastify-api-reference';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { addressIn, type Authenticator } from './core/auth.ts';
+import type { TSchema } from 'typebox';
+import { addressIn, type Authenticate } from './core/auth.ts';
 import { LaneFull } from './core/batch.ts';
 import { isUnavailable, sqlState } from './core/db.ts';
 import { ApiError } from './core/errors.ts';
@@ -13,10 +14,14 @@ import { answerOnce, type Answer, type IdempotencyDeps } from './core/idempotenc
 import { parseJson, stringifyJson } from './core/json.ts';
 import type { Metrics } from './core/metrics.ts';
 import { parseQuery } from './core/query.ts';
-import { checkOf, nulCharacterIn, withoutNulls } from './core/schema.ts';
+import { faultsIn, nulCharacterIn, withoutNulls } from './core/schema.ts';
 import { isUuid } from './core/ids.ts';
 import { buildDocument } from './openapi.ts';
 import { mountOperations } from './operations.ts';
+
+// The HTTP side, built once by server.ts. It refuses what needs no rule to be wrong, in the order of the contract,
+// and makes every error the contract's envelope. A fault that nobody foresaw is told by its reference alone: its own
+// text may hold SQL, addresses or a client's data.
 
 export interface AppConfig {
   body_limit_bytes: number;
@@ -31,7 +36,7 @@ export interface AppDeps {
   log: Logger;
   routes: readonly Route[];
   metrics: Metrics;
-  authenticator: Authenticator;
+  authenticate: Authenticate;
   idempotency: IdempotencyDeps;
   /** What is not ready, by name; empty when all is. */
   notReady(): Promise<Record<string, string>>;
@@ -43,27 +48,22 @@ declare module 'fastify' {
   }
 }
 
-// Reads that the contract gives a 503 of their own.
-const PAYMENT_READS = new Set([
-  'get_payments',
-  'get_payment',
-  'get_payment_history',
-  'get_payment_summary',
-  'get_wallet_payment_summary',
-]);
 const RETRY_AFTER_SECONDS = 1;
 const MAX_IDEMPOTENCY_KEY = 255;
-// Statement timeout, transaction ended for sitting idle, lock not available in time.
-const BUSY_STATES = new Set(['57014', '25P03', '55P03', '53300']);
+// Statement timeout, lock not available in time: the database answers, but not now.
+const BUSY_STATES = new Set(['57014', '55P03']);
 
 /** The HTTP side: routes under /v1, one error mapper, the operator's pages. Nothing listens yet. */
 export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   const app = Fastify({
     logger: false,
     bodyLimit: deps.config.body_limit_bytes,
+    // The reference that a client reports to the operator: ours, never one that a request brings.
     genReqId: () => randomUUID(),
+    // The contract has no HEAD: it is refused as any other wrong method.
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: false },
+    // At a stop, what is being answered is answered; a client that only keeps its connection does not delay it.
     forceCloseConnections: 'idle',
   });
   readBodies(app);
@@ -80,8 +80,8 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
     exposedHeaders: ['x-request-id', 'retry-after'],
     maxAge: 600,
   });
-  app.setErrorHandler((error, request, reply) => answerError(deps, request, reply, error, null));
-  app.setNotFoundHandler((request, reply) => refuseUnknown(deps, request, reply));
+  app.setErrorHandler((error, request, reply) => answerError(deps, request, reply, error));
+  app.setNotFoundHandler((request, reply) => refuseUnknown(deps.routes, request, reply));
   for (const route of deps.routes) mount(app, deps, route);
   mountOperations(app, deps);
   const document = buildDocument(deps.routes, deps.config.public_url);
@@ -90,7 +90,10 @@ export async function buildApp(deps: AppDeps): Promise<FastifyInstance> {
   return app;
 }
 
-/** JSON by our own parser; an empty body is fine whatever its content type says. */
+/**
+ * JSON by our own parser: a double would round large amounts (threat 10). The text is kept, as a repeated request is
+ * one of the same bytes. An empty body is fine whatever its content type says: clients send it so with a DELETE.
+ */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(
@@ -111,18 +114,17 @@ function readBodies(app: FastifyInstance): void {
 const fastifyPath = (path: string): string => `/v1${path.replaceAll(/\{(\w+)\}/g, ':$1')}`;
 
 function mount(app: FastifyInstance, deps: AppDeps, route: Route): void {
-  const check = route.body ? checkOf(route.body) : null;
   app.route({
     method: route.method,
     url: fastifyPath(route.path),
     handler: async (request, reply) => {
       const started = performance.now();
       try {
-        const answer = await answerRoute(deps, route, check, request);
+        const answer = await answerRoute(deps, route, request);
         if (answer instanceof StreamAnswer) stream(reply, answer);
         else send(reply, answer);
       } catch (error) {
-        answerError(deps, request, reply, error, route.operation_id);
+        answerError(deps, request, reply, error, route);
       }
       deps.metrics.request(route.operation_id, reply.statusCode, (performance.now() - started) / 1000);
       return reply;
@@ -136,7 +138,10 @@ function send(reply: FastifyReply, { status, body }: Answer): void {
   reply.send(body);
 }
 
-/** Sends the headers at once, those that hooks have set included, and hands the socket over. */
+/**
+ * Sends the headers at once, those that hooks have set included, and hands the socket over. Proxies that gather answers
+ * before they pass them on are asked not to.
+ */
 function stream(reply: FastifyReply, { content_type, run }: StreamAnswer): void {
   reply.hijack();
   const headers = Object.entries(reply.getHeaders()).filter(([, value]) => value !== undefined);
@@ -150,7 +155,6 @@ function stream(reply: FastifyReply, { content_type, run }: StreamAnswer): void 
 async function answerRoute(
   deps: AppDeps,
   route: Route,
-  check: ReturnType<typeof checkOf> | null,
   request: FastifyRequest,
 ): Promise<Answer | StreamAnswer> {
   const absent = request.raw_body === '';
@@ -161,9 +165,10 @@ async function answerRoute(
     if (absent) throw new ApiError('invalid_syntax', 'the body is empty');
   }
   const caller = await admit(deps, route, request);
-  const body = check ? checkBody(route, check, absent ? {} : request.body) : undefined;
+  const body = route.body && checkBody(route, route.body, absent ? {} : request.body);
   const params = checkParams(request.params as Record<string, string>);
   const search = request.url.indexOf('?');
+  // As it was sent: Fastify's own reading of it knows neither arrays nor maps.
   const query = parseQuery(route.query, search < 0 ? '' : request.url.slice(search + 1));
   const handle = (): Promise<unknown> => {
     const input = { caller, params, query, body, headers: request.headers };
@@ -187,8 +192,7 @@ async function answerRoute(
   return answerOnce(
     deps.idempotency,
     {
-      organization_id: caller.organization_id,
-      key_id: caller.key_id,
+      ...caller,
       key,
       method: request.method,
       path: request.url,
@@ -210,12 +214,13 @@ function refusalAsAnswer(error: unknown): Answer {
 async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Promise<Caller> {
   const { headers } = request;
   const api_key = headers['x-api-key'];
-  const caller = await deps.authenticator.authenticate({
+  const caller = await deps.authenticate({
     api_key: typeof api_key === 'string' && api_key !== '' ? api_key : undefined,
     authorization: headers.authorization,
     address: clientAddress(request, deps.config.trusted_proxies),
   });
   const { organization_id, environment_id } = request.params as Record<string, string | undefined>;
+  // Whether or not the other one exists: nobody can find out who else is here.
   if (
     (organization_id !== undefined && organization_id.toLowerCase() !== caller.organization_id) ||
     (environment_id !== undefined && environment_id.toLowerCase() !== caller.environment_id)
@@ -230,7 +235,10 @@ async function admit(deps: AppDeps, route: Route, request: FastifyRequest): Prom
   return caller;
 }
 
-/** The socket's address; behind trusted proxies, the last address that is not one of them. */
+/**
+ * The socket's address; behind trusted proxies, the last address that is not one of them. Read from the end: what
+ * stands before is what a client wrote itself, to be let in from anywhere.
+ */
 function clientAddress(request: FastifyRequest, trusted: readonly string[]): string {
   let address = request.socket.remoteAddress ?? '';
   if (trusted.length === 0) return address;
@@ -243,14 +251,14 @@ function clientAddress(request: FastifyRequest, trusted: readonly string[]): str
   return address;
 }
 
-function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown): unknown {
+function checkBody(route: Route, coarse: TSchema, raw: unknown): unknown {
+  // PostgreSQL's text cannot hold it: without this the first INSERT would fail.
   const nul = nulCharacterIn(raw);
   if (nul !== null) throw new ApiError('invalid_data', `${nul} must not contain U+0000`);
   const body = route.keeps_nulls ? raw : withoutNulls(raw);
   const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
-  const own =
-    isObject && route.selectBody ? checkOf(route.selectBody(body as Record<string, unknown>)) : check;
-  const faults = own(body);
+  const schema = isObject && route.selectBody ? route.selectBody(body as Record<string, unknown>) : coarse;
+  const faults = faultsIn(schema, body);
   if (faults.length > 0) throw new ApiError('invalid_data', faults.join('; '));
   return body;
 }
@@ -258,28 +266,20 @@ function checkBody(route: Route, check: ReturnType<typeof checkOf>, raw: unknown
 function checkParams(params: Record<string, string>): Record<string, string> {
   for (const [name, value] of Object.entries(params)) {
     if (!isUuid(value)) throw new ApiError('invalid_parameter', `${name} must be a UUID`);
+    // One spelling from here on: ids are keys of maps and of text that is compared.
     params[name] = value.toLowerCase();
   }
   return params;
 }
 
-function refuseUnknown(deps: AppDeps, request: FastifyRequest, reply: FastifyReply): void {
+function refuseUnknown(routes: readonly Route[], request: FastifyRequest, reply: FastifyReply): never {
   const path = request.url.split('?')[0] ?? '';
-  const allowed = deps.routes
+  const allowed = routes
     .filter((route) => matches(fastifyPath(route.path), path))
     .map(({ method }) => method);
-  if (allowed.length > 0) {
-    reply.header('allow', allowed.join(', '));
-    answerError(
-      deps,
-      request,
-      reply,
-      new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`),
-      null,
-    );
-  } else {
-    answerError(deps, request, reply, new ApiError('not_found', 'no such route'), null);
-  }
+  if (allowed.length === 0) throw new ApiError('not_found', 'no such route');
+  reply.header('allow', allowed.join(', '));
+  throw new ApiError('method_not_allowed', `use ${allowed.join(' or ')}`);
 }
 
 const matches = (pattern: string, path: string): boolean => {
@@ -292,12 +292,7 @@ const matches = (pattern: string, path: string): boolean => {
 };
 
 /** Any error as the contract's envelope. What nobody expected is logged once, with the reference. */
-function toApiError(
-  deps: AppDeps,
-  error: unknown,
-  request: FastifyRequest,
-  operation_id: string | null,
-): ApiError {
+function toApiError(deps: AppDeps, request: FastifyRequest, error: unknown, route?: Route): ApiError {
   if (error instanceof ApiError) return error;
   const code = (error as { code?: string }).code;
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
@@ -305,20 +300,23 @@ function toApiError(
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return new ApiError('payload_too_large', `a body has at most ${deps.config.body_limit_bytes} bytes`);
   }
+  // Fastify's own refusals: a body that was cut off, a path that does not decode.
   const status = (error as { statusCode?: number }).statusCode;
   if (status !== undefined && status < 500) return new ApiError('invalid_syntax', (error as Error).message);
   const state = sqlState(error);
+  // Nobody's mistake, and over by itself: a warning, and the client tries again.
   const unavailable =
     error instanceof LaneFull || isUnavailable(error) || (state !== undefined && BUSY_STATES.has(state));
   deps.log[unavailable ? 'warn' : 'error'](
-    { err: error, request_id: request.id, operation_id },
+    { err: error, request_id: request.id, operation_id: route?.operation_id ?? null },
     'request failed',
   );
   const reference = `reference ${request.id}`;
   if (!unavailable) return new ApiError('internal_error', `unexpected fault, ${reference}`);
-  return PAYMENT_READS.has(operation_id ?? '')
-    ? new ApiError('read_temporarily_unavailable', `try again, ${reference}`)
-    : new ApiError('temporarily_unavailable', `try again, ${reference}`);
+  // Whether the request had an effect is not known here: a client that repeats it under the same id finds out.
+  // Reads of payments have an error of their own for it in the contract, and only they.
+  const type = route?.errors[503] ? 'read_temporarily_unavailable' : 'temporarily_unavailable';
+  return new ApiError(type, `try again, ${reference}`);
 }
 
 function answerError(
@@ -326,9 +324,9 @@ function answerError(
   request: FastifyRequest,
   reply: FastifyReply,
   error: unknown,
-  operation_id: string | null,
+  route?: Route,
 ): void {
-  const refusal = toApiError(deps, error, request, operation_id);
+  const refusal = toApiError(deps, request, error, route);
   if (refusal.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
   send(reply, { status: refusal.status, body: stringifyJson(refusal.body()) });
 }

@@ -15,6 +15,9 @@ import { readSanctionsFile } from './lightning/sanctions.ts';
 import { SOURCES, type Source } from './quotes/sources.ts';
 import { parseSandboxRate } from './quotes/walk.ts';
 
+// Every setting with its bounds, and every bound that is none. The server, the commands and the README's table read
+// them from here (`npm run docs`); no other file reads a setting.
+
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const CONFIRMATIONS = [1, 100] as const;
 const CONFIRMED = 'confirmations at which money on that chain counts';
@@ -64,6 +67,7 @@ const TREE = {
     max_connections: whole('COULOMB_DB_CONNECTIONS', 20, [4, 500], 'connections per server process'),
     /** No statement of a request takes longer, or something is wrong. */
     statement_timeout_ms: 10_000,
+    /** With it, the longest that a transaction of ours can keep the readers of events waiting (docs/decisions/0020). */
     idle_in_transaction_timeout_ms: 10_000,
     /** A request answers 503 rather than wait longer for a connection. */
     connect_timeout_ms: 3000,
@@ -116,6 +120,8 @@ const TREE = {
       '`true` where PostgreSQL is embedded, else `false`',
       'staging webhooks over http, to private addresses, on any port',
       (value, faults, environment) => {
+        // A server without a database of its own is somebody's trial on a laptop, with the receiver beside it. Anywhere
+        // else, private addresses are what a webhook must not reach (threat 13).
         if (value === null) return given(environment, 'DATABASE_URL') === null;
         if (value !== 'true' && value !== 'false')
           faults.push('COULOMB_WEBHOOK_ALLOW_PRIVATE must be true or false');
@@ -167,6 +173,7 @@ const TREE = {
     'addresses that wallets with `ofac_compliant` do not pay',
     (value, faults) => (value === null ? null : readSanctionsFile(value, faults)),
   ),
+  /** Fewer only where a chain that is reorganized costs nobody money. */
   confirmations: {
     mainnet: whole('COULOMB_CONFIRMATIONS_MAINNET', 3, CONFIRMATIONS, CONFIRMED),
     testnet: whole('COULOMB_CONFIRMATIONS_TESTNET', 1, CONFIRMATIONS, CONFIRMED),
@@ -187,6 +194,7 @@ const TREE = {
       (value, faults) => {
         const rate = parseSandboxRate(value ?? SANDBOX_RATE);
         if (!rate) faults.push('COULOMB_SANDBOX_RATE must be <coefficient>e<scale>, cents per bitcoin');
+        // Of no matter: with a fault there is no Config.
         return rate ?? { coefficient: 1n, scale: 0 };
       },
     ),
@@ -197,6 +205,7 @@ const TREE = {
       '2',
       'how many sources must agree; 1 where only one is named',
       (_value, faults, environment) => {
+        // What is wrong with the sources is told where they are read themselves.
         const most = Math.max(1, rateSources.read(environment, []).length);
         return whole('COULOMB_RATE_QUORUM', Math.min(2, most), [1, most], '').read(environment, faults);
       },

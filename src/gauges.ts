@@ -8,6 +8,11 @@ import type { createNodeBooks } from './nodes/books.ts';
 import type { PaymentEngine } from './payments/payments.ts';
 import type { Rates } from './quotes/rates.ts';
 
+// What an operator watches. A gauge is read whenever /metrics is, on the pool of the requests: it may ask for what is
+// under way, or for sums that are kept, never for all that is stored. A value is a double, as all of Prometheus:
+// amounts above 2^53 are rounded here, and nowhere else.
+
+/** Whatever is under way has a job, so nothing has to look for it among the payments that ended. */
 const JOBS_WITH_PAYMENTS = `jobs j
   JOIN payments p ON p.organization_id = j.organization_id AND p.environment_id = j.environment_id
     AND p.id = j.payment_id`;
@@ -37,6 +42,7 @@ export function addPaymentGauges(metrics: Metrics, db: Database, payments: Payme
     },
   );
   metrics.gauge(
+    // One that is stuck is found by its age, not by a restart (threat 4).
     'coulomb_oldest_send_in_flight_seconds',
     'Age of the oldest send that has not ended',
     [],
@@ -60,6 +66,7 @@ export function addPaymentGauges(metrics: Metrics, db: Database, payments: Payme
   );
 }
 
+/** What says whether the books are right, node by node (threat 9). */
 export function addNodeGauges(
   metrics: Metrics,
   nodes: readonly LightningNode[],
@@ -74,6 +81,7 @@ export function addNodeGauges(
         nodes.map(async (node): Promise<Readings> => {
           // A node that is away has no worth to compare; the gauge below says so.
           if (!node.reachable()) return [];
+          // What the node did by itself since the last look is booked first, or it would count as drift.
           await within(books.book(node));
           const { drift_msats } = await within(books.compare(node));
           return [[{ node: node.id }, Number(drift_msats)]];
@@ -87,6 +95,7 @@ export function addNodeGauges(
   );
 }
 
+/** What the sources say, and which of them are out of step. */
 export function addRateGauges(metrics: Metrics, clock: Clock, rates: Rates): void {
   const cents = ({ coefficient, scale }: Rate): number => Number(coefficient) / 10 ** scale;
   metrics.gauge(

@@ -1,8 +1,12 @@
 import { contract } from './core/contract.ts';
 import type { Route } from './core/http.ts';
 
+// The document at /openapi.json: made of the routes that are served, so it shows none that is not there, with the
+// schemas of the contract that they name.
+
 type Json = Record<string, unknown>;
 
+/** What every operation may answer: a route names only what it has beside these. */
 const ALWAYS: Record<number, string> = {
   400: 'ErrorResponse_AuthBadRequestError',
   401: 'ErrorResponse_AuthUnauthorizedError',
@@ -31,14 +35,11 @@ const MEANING: Record<number, string> = {
   503: 'Temporarily unavailable; see retry-after',
 };
 
+/** A reference to a schema of the contract. */
 const named = (name: string): Json => ({ $ref: `#/components/schemas/${name}` });
 const json = (schema: unknown): Json => ({ 'application/json': { schema } });
 
-const contentOf = (schema: unknown, also: readonly string[]): Json => ({
-  ...json(schema),
-  ...Object.fromEntries(also.map((type) => [type, { schema: { type: 'string' } }])),
-});
-
+/** Where the contract has no such error: routes of ours. */
 const envelope: Json = {
   type: 'object',
   required: ['error'],
@@ -59,19 +60,19 @@ function responsesOf(route: Route): Json {
     responses[status] = { description: MEANING[Number(status)] ?? '', content: json(schema) };
   }
   const { status, schema, also = [] } = route.success;
+  const others = Object.fromEntries(also.map((type) => [type, { schema: { type: 'string' } }]));
   responses[status] = {
     description: MEANING[status] ?? '',
-    ...(schema ? { content: contentOf(schema, also) } : {}),
+    ...(schema ? { content: { ...json(schema), ...others } } : {}),
   };
   return responses;
 }
 
 function parametersOf(route: Route): Json[] {
-  const required = new Set((route.params as { required?: string[] }).required);
   const path = Object.entries(route.params.properties as Record<string, Json>).map(([name, schema]) => ({
     name,
     in: 'path',
-    required: required.has(name),
+    required: true,
     schema,
   }));
   const query = Object.entries(route.query.properties as Record<string, Json>).map(([name, schema]) => ({
@@ -93,46 +94,30 @@ function parametersOf(route: Route): Json[] {
   return [...path, ...query, ...(route.method === 'POST' ? [idempotency] : [])];
 }
 
-const shownBody = (route: Route): unknown => (route.body_shown ? named(route.body_shown) : route.body);
-
 function operationOf(route: Route): Json {
+  const body = route.body_shown ? named(route.body_shown) : route.body;
   return {
     operationId: route.operation_id,
     tags: [route.tag],
     summary: route.summary,
     parameters: parametersOf(route),
-    ...(route.body
-      ? { requestBody: { required: !route.body_optional, content: json(shownBody(route)) } }
-      : {}),
+    ...(body ? { requestBody: { required: !route.body_optional, content: json(body) } } : {}),
     responses: responsesOf(route),
+    // As the contract has them; a bearer token is refused until an issuer of them can be configured.
     security: [{ api_key: [] }, { bearer_token: [] }],
   };
 }
 
-function collectRefs(value: unknown, into: Set<string>): void {
-  if (Array.isArray(value)) return value.forEach((member) => collectRefs(member, into));
-  if (typeof value !== 'object' || value === null) return;
-  for (const [key, member] of Object.entries(value)) {
-    const name = key === '$ref' && typeof member === 'string' ? (member.split('/').at(-1) ?? '') : null;
-    if (name === null) {
-      collectRefs(member, into);
-    } else if (!into.has(name)) {
-      into.add(name);
-      collectRefs(contract.components.schemas[name], into);
-    }
+/**
+ * Adds the names of the schemas that a value refers to, by itself or through another one; those of a circle once. The
+ * contract has many that no route of ours names.
+ */
+function addRefs(value: unknown, names: Set<string>): void {
+  for (const [, name = ''] of JSON.stringify(value).matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)) {
+    if (names.has(name)) continue;
+    names.add(name);
+    addRefs(contract.components.schemas[name], names);
   }
-}
-
-/** The contract's `x-fact` is what a reader of the reference looks for in `description`. */
-function describe(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(describe);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, member]) => [
-      key === 'x-fact' && typeof member === 'string' ? 'description' : key,
-      describe(member),
-    ]),
-  );
 }
 
 /** The OpenAPI 3.1 document of these routes. */
@@ -143,8 +128,8 @@ export function buildDocument(routes: readonly Route[], public_url: string | nul
     operations[route.method.toLowerCase()] = operationOf(route);
   }
   const used = new Set<string>();
-  collectRefs(paths, used);
-  const schemas = [...used].sort().map((name) => [name, describe(contract.components.schemas[name])]);
+  addRefs(paths, used);
+  const schemas = [...used].sort().map((name) => [name, contract.components.schemas[name]]);
   return {
     openapi: '3.1.0',
     info: {

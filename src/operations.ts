@@ -2,6 +2,10 @@ import { timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { AppDeps } from './app.ts';
 import { hashKey } from './core/auth.ts';
+import { ApiError } from './core/errors.ts';
+
+// What the operator's tools ask for: no route of the contract, no API key. `/healthz` asks nothing, so that nobody
+// restarts a server because its database is away; `/readyz` asks the database and every node.
 
 const LOOPBACK = new Set(['127.0.0.1', '::1', '::ffff:127.0.0.1']);
 
@@ -29,11 +33,8 @@ export function mountOperations(
   });
   app.get('/metrics', async (request, reply) => {
     if (!mayReadMetrics(request, config.metrics_token)) {
-      const error = {
-        type: 'access_rights',
-        detail: 'metrics need the token, or a request from this machine',
-      };
-      return reply.code(403).send({ error });
+      // They name nodes and tell what is earned.
+      throw new ApiError('access_rights', 'metrics need the token, or a request from this machine');
     }
     return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());
   });

@@ -45,6 +45,10 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
+// Where everything is made and handed its parts; nothing else constructs anything. Each slice gets what it needs as
+// arguments, so whom it can reach is read here.
+
+// A database that is started beside the server may come up after it.
 const DATABASE_WAIT_MS = 30_000;
 const DATABASE_PAUSE_MS = 500;
 const SWEEP_MS = 60_000;
@@ -76,7 +80,10 @@ async function openAndMigrate(config: Config, url: string, log: Logger): Promise
   }
 }
 
-/** The vault of an open database, with all that must be done before anything else is written. */
+/**
+ * The vault of an open database, with all that must be done before anything else is written. A key that is not the
+ * database's stops the start here: later it would be found out by the first webhook that cannot be signed.
+ */
 async function prepare(config: Config, db: Database, log: Logger): Promise<Vault> {
   const key_file = join(config.data_dir, 'secret.key');
   const vault = await openVault(db, config.secret_key, key_file, config.database_url === null, log);
@@ -89,18 +96,17 @@ async function prepare(config: Config, db: Database, log: Logger): Promise<Vault
 
 /** Constructs everything on an open database; nothing runs yet. */
 async function construct(config: Config, db: Database, log: Logger, clock: Clock, resolve: Resolve) {
+  const own = { db, clock, log };
   const vault = await prepare(config, db, log);
-  const sandbox = await createSandboxNode({ db, clock, log, block_seconds: config.sandbox_block_seconds });
+  const sandbox = await createSandboxNode({ ...own, block_seconds: config.sandbox_block_seconds });
   const all = [sandbox, ...(await openRealNodes(config, db, log))];
   const nodes = new Map<string, LightningNode>(all.map((node) => [node.id, node]));
-  const books = createNodeBooks({ db, clock, log });
-  const alarm = new Alarm({ db, log }, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
+  const books = createNodeBooks(own);
+  const alarm = new Alarm(own, [KEYS_CHANNEL, ...Object.values(CHANNELS)]);
   const rates = createRates({ clock, log, config: config.rates });
   const metrics = createMetrics();
   const payments = createPayments({
-    db,
-    clock,
-    log,
+    ...own,
     nodes,
     config,
     currentRate: (scope) => rates.current(db, scope),
@@ -109,9 +115,7 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
   });
   const cursor_secret = await cursorSecret(db);
   const webhooks = createWebhooks({
-    db,
-    clock,
-    log,
+    ...own,
     vault,
     alarm,
     metrics,
@@ -136,7 +140,7 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
     config,
     log,
     metrics,
-    authenticator: createAuthenticator({ db, clock, alarm }),
+    authenticate: createAuthenticator({ db, clock, alarm }),
     idempotency: { db, clock, vault },
     routes,
     notReady: () => notReady(db, all),
@@ -180,16 +184,21 @@ export async function startServer(
   const timers = keepHouse(parts, db, log, clock);
   // The sandbox has a rate of its own.
   if (nodes.some((node) => !node.sandbox)) rates.start();
+  // Before any request: a new payment's job carries this process's number, and until the lock on that number is held
+  // another server takes such a job for one of the dead.
   await payments.start();
   await alarm.start();
   await webhooks.start();
   await app.listen({ host: config.host, port: config.port });
+  // The configured port may be 0: any that is free.
   const { port } = app.server.address() as { port: number };
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
   return {
     url: `http://${host}:${port}`,
     db,
     async stop() {
+      // A stream never ends by itself, and the app waits for all that it answers. From there on each part still has
+      // what it needs to finish what was accepted: the nodes go after the payments, the database after all.
       await webhooks.endStreams();
       await app.close();
       for (const timer of timers) await timer.stop();
@@ -203,6 +212,7 @@ export async function startServer(
   };
 }
 
+// Long enough for a node that is busy; a start is not held up by one that is away.
 const PROBE_MS = 5000;
 
 /**
@@ -261,6 +271,7 @@ export async function compareRegisteredNodes(
 function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   let running: Promise<unknown> | null = null;
   const timer = setInterval(() => {
+    // One run at a time: one that takes longer than the pause is not joined by another.
     running ??= work()
       .catch((error: unknown) => log.warn({ err: error }, 'housekeeping failed, will be tried again'))
       .finally(() => (running = null));
@@ -268,6 +279,7 @@ function every(pause_ms: number, log: Logger, work: () => Promise<unknown>) {
   return {
     async stop() {
       clearInterval(timer);
+      // What has begun is ended: its connection is closed right after.
       await running;
     },
   };

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { parseCommand, UsageError } from '../src/admin/commands.ts';
+import { parseCommand } from '../src/admin/commands.ts';
+import { UsageError } from '../src/admin/usage.ts';
 import { changeLine, createLine, lockLine } from '../src/credit/store.ts';
 import { actor } from './actor.ts';
 import type { Client } from './client.ts';

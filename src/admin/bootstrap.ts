@@ -1,10 +1,14 @@
 import type { Database, Sql } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { networkOf } from '../core/networks.ts';
-import { createLine } from '../credit/store.ts';
+import { PERMISSIONS } from '../core/http.ts';
+import { createLine, type NewLine } from '../credit/store.ts';
 import { insertWallet } from '../wallets/store.ts';
 import { createKey } from './keys.ts';
 import { trail } from './trail.ts';
+
+// A new tenant, by the operator's command or by the first start on an empty database. All in one transaction: it is
+// there whole or not at all, and nothing of it has to be cleaned up.
 
 export interface BootstrapRequest {
   organization: string;
@@ -16,7 +20,7 @@ export interface BootstrapRequest {
   limit: bigint;
   wallet_name: string;
   /** Where several nodes serve the network. */
-  node?: string;
+  node?: string | undefined;
 }
 
 /** What a client needs to begin, under the names that existing clients read. */
@@ -32,7 +36,7 @@ interface WalletOnLine {
   wallet_id: string;
 }
 
-/** What every new organization has: all that this deployment serves. */
+/** What every new organization has. `treasury`, which is served too, is switched on for who wants it. */
 const FEATURES = ['payments', 'onchain', 'bip21', 'usd'];
 /** Of the dollars that the sandbox brings: $10,000. */
 const SANDBOX_USD_LIMIT_CENTS = 1_000_000n;
@@ -64,18 +68,8 @@ export function nodeFor(
   throw new Error(`no ${id === undefined ? 'node' : `node ${id}`} serves ${network} for ${kind} here`);
 }
 
-interface NewWalletOnLine extends EnvironmentRef {
-  node_id: string;
-  /** As it is stored. */
-  network: string;
-  currency: string;
-  limit: bigint;
-  name: string;
-}
-
 /** Makes a line of credit with a wallet on it that has no credit of its own. */
-async function openWallet(sql: Sql, wanted: NewWalletOnLine): Promise<WalletOnLine> {
-  const { name, ...terms } = wanted;
+async function openWallet(sql: Sql, name: string, terms: Omit<NewLine, 'id'>): Promise<WalletOnLine> {
   const [line_of_credit_id, wallet_id] = [newId(), newId()];
   const line = { ...terms, id: line_of_credit_id, send_bps: 0, receive_bps: 0 };
   await createLine(sql, line);
@@ -105,27 +99,20 @@ export async function bootstrap(
     ]);
     const { currency, limit, wallet_name: name } = request;
     const place = { organization_id, environment_id, node_id, network };
-    const first = await openWallet(sql, { ...place, currency, limit, name });
-    const usd =
-      node_id === SANDBOX.id && currency === 'btc'
-        ? await openWallet(sql, {
-            ...place,
-            currency: 'usd',
-            limit: SANDBOX_USD_LIMIT_CENTS,
-            name: `${name} (USD)`,
-          })
-        : null;
-    const permissions = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
-    const scope = { organization_id, environment_id };
-    const key = { ...scope, name: 'bootstrap', permissions, expires_at: null, valid_ips: null };
-    const { api_key } = await createKey(sql, key);
+    const first = await openWallet(sql, name, { ...place, currency, limit });
+    // So that trying dollars needs no operator; on a real node lines are the operator's to give.
+    const dollars = { ...place, currency: 'usd', limit: SANDBOX_USD_LIMIT_CENTS };
+    const has_usd = node_id === SANDBOX.id && currency === 'btc';
+    const usd = has_usd ? await openWallet(sql, `${name} (USD)`, dollars) : null;
+    const key = { name: 'bootstrap', permissions: PERMISSIONS, expires_at: null, valid_ips: null };
+    const { api_key } = await createKey(sql, { organization_id, environment_id, ...key });
     await trail(sql, 'bootstrap', organization_id, { ...request, environment_id, ...first, usd });
     return { api_key, ...first, ...(usd ? { usd } : {}) };
   });
   return { organization_id, environment_id, network: request.network, ...made };
 }
 
-/** The credentials as an environment file. */
+/** The credentials as an environment file, by the names that the official client's examples read. */
 export const credentialsFile = (base_url: string, made: Credentials): string =>
   [
     `VOLTAGE_BASE_URL=${base_url}`,

@@ -1,15 +1,15 @@
-import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { Database } from '../core/db.ts';
-import { writeSecret } from '../core/embedded.ts';
-import type { LineRates } from '../credit/store.ts';
+import { writeSecret } from '../core/secret-file.ts';
+import type { LineChange, LineRates } from '../credit/store.ts';
 import { runAudit } from '../ledger/audit.ts';
 import { positions } from '../ledger/rollup.ts';
 import { bootstrap, credentialsFile, type ServingNode } from './bootstrap.ts';
 import { createKey, listKeys, revokeKey } from './keys.ts';
 import { addLine, moveFunds, openAttention, resolveByOperator, setFeatures, updateLine } from './operator.ts';
+import { optional, readArguments, required, UsageError, type Given } from './usage.ts';
 
-/** Thrown for a command line that cannot be understood. */
-export class UsageError extends Error {}
+// The operator's commands. They run beside the servers on the same database, under the same locks and rules. What is
+// wrong with a command's name or options is said before any database is opened or started.
 
 /** What a command answers: printed as it is, or as JSON. `failed` makes the exit code 1. */
 export interface Result {
@@ -27,75 +27,47 @@ export interface Place {
   compareNodes(): Promise<Record<string, unknown>[]>;
 }
 
-interface Context extends Place {
-  values: Record<string, string | boolean | undefined>;
-  positionals: string[];
-}
+type Context = Place & Given;
 
 interface Command {
+  /** Says which options there are, to people and to `readArguments`. */
   usage: string;
-  options: NonNullable<ParseArgsConfig['options']>;
   run(context: Context): Promise<Result>;
 }
 
-const text = { type: 'string' } as const;
-const flag = { type: 'boolean' } as const;
-
-function required({ values }: Context, name: string): string {
-  const value = values[name];
-  if (typeof value !== 'string' || value === '') throw new UsageError(`--${name} is required`);
-  return value;
-}
-
-const optional = ({ values }: Context, name: string): string | null =>
-  typeof values[name] === 'string' ? values[name] : null;
-
-function amount(context: Context, name: string, fallback?: bigint): bigint {
-  const given = optional(context, name);
-  if (given === null && fallback !== undefined) return fallback;
-  if (given === null || !/^\d{1,19}$/.test(given))
+function amount(given: Given, name: string, fallback?: bigint): bigint {
+  const text = optional(given, name);
+  if (text === undefined && fallback !== undefined) return fallback;
+  if (text === undefined || !/^\d{1,19}$/.test(text))
     throw new UsageError(`--${name} must be a whole number of base units`);
-  return BigInt(given);
+  return BigInt(text);
 }
 
-const RATES = { 'send-bps': text, 'receive-bps': text, 'spread-bps': text };
 const RATES_USAGE = '[--send-bps N] [--receive-bps N] [--spread-bps N]';
-const MAX_FEE_BPS = 10_000;
-const MAX_SPREAD_BPS = 5000;
+/** The most of each rate: a fee takes no more than all, and a spread well below all, which would make a rate of 0. */
+const MOST_BPS = { send_bps: 10_000, receive_bps: 10_000, spread_bps: 5000 };
 
 /** The rates that a command names, in basis points. */
-function rates(context: Context): Partial<LineRates> {
-  const read = (name: keyof typeof RATES, most: number): number | undefined => {
-    const given = optional(context, name);
-    if (given === null) return undefined;
-    if (!/^\d{1,5}$/.test(given) || Number(given) > most)
-      throw new UsageError(`--${name} must be a whole number of basis points from 0 to ${most}`);
-    return Number(given);
-  };
-  const [send_bps, receive_bps] = [read('send-bps', MAX_FEE_BPS), read('receive-bps', MAX_FEE_BPS)];
-  const spread_bps = read('spread-bps', MAX_SPREAD_BPS);
-  return {
-    ...(send_bps === undefined ? {} : { send_bps }),
-    ...(receive_bps === undefined ? {} : { receive_bps }),
-    ...(spread_bps === undefined ? {} : { spread_bps }),
-  };
+function rates(given: Given): Partial<LineRates> {
+  const named: Partial<LineRates> = {};
+  for (const rate of ['send_bps', 'receive_bps', 'spread_bps'] as const) {
+    const [option, most] = [rate.replace('_', '-'), MOST_BPS[rate]];
+    const text = optional(given, option);
+    if (text === undefined) continue;
+    if (!/^\d{1,5}$/.test(text) || Number(text) > most)
+      throw new UsageError(`--${option} must be a whole number of basis points from 0 to ${most}`);
+    named[rate] = Number(text);
+  }
+  return named;
 }
 
-const list = (value: string | null): string[] | null => value?.split(',').map((part) => part.trim()) ?? null;
+const list = (value: string | undefined): string[] | null =>
+  value?.split(',').map((part) => part.trim()) ?? null;
 
 const COMMANDS: Record<string, Command> = {
   bootstrap: {
     usage:
       'bootstrap --organization NAME --kind staging|production --network N --currency btc|usd [--limit N] [--node ID] --out FILE',
-    options: {
-      organization: text,
-      kind: text,
-      network: text,
-      currency: text,
-      limit: text,
-      node: text,
-      out: text,
-    },
     async run(context) {
       const kind = required(context, 'kind');
       if (kind !== 'staging' && kind !== 'production')
@@ -103,7 +75,6 @@ const COMMANDS: Record<string, Command> = {
       const currency = required(context, 'currency');
       if (currency !== 'btc' && currency !== 'usd') throw new UsageError('--currency must be btc or usd');
       const out = required(context, 'out');
-      const node = optional(context, 'node');
       const request = {
         organization: required(context, 'organization'),
         kind,
@@ -111,10 +82,11 @@ const COMMANDS: Record<string, Command> = {
         currency,
         limit: amount(context, 'limit', 0n),
         wallet_name: 'default',
-        ...(node === null ? {} : { node }),
+        node: optional(context, 'node'),
       } as const;
       const made = await bootstrap(context.db, request, context.nodes);
       writeSecret(out, credentialsFile(context.base_url, made));
+      // The key stands in that file, which only this user can read, and in no terminal's history (threat 15).
       const { api_key: _secret, ...shown } = made;
       return { value: { ...shown, written_to: out } };
     },
@@ -122,14 +94,6 @@ const COMMANDS: Record<string, Command> = {
   'keys create': {
     usage:
       'keys create --organization ID --environment ID [--name N] [--permissions READ,WRITE,RECEIVE,BILLING] [--expires-at T] [--valid-ips A,B/24]',
-    options: {
-      organization: text,
-      environment: text,
-      name: text,
-      permissions: text,
-      'expires-at': text,
-      'valid-ips': text,
-    },
     run: async (context) => ({
       value: await context.db.transaction((sql) =>
         createKey(sql, {
@@ -137,16 +101,15 @@ const COMMANDS: Record<string, Command> = {
           environment_id: required(context, 'environment'),
           name: optional(context, 'name') ?? 'key',
           permissions: list(optional(context, 'permissions')) ?? ['READ'],
-          expires_at: optional(context, 'expires-at'),
+          expires_at: optional(context, 'expires-at') ?? null,
           valid_ips: list(optional(context, 'valid-ips')),
         }),
       ),
     }),
   },
-  'keys list': { usage: 'keys list', options: {}, run: async ({ db }) => ({ value: await listKeys(db) }) },
+  'keys list': { usage: 'keys list', run: async ({ db }) => ({ value: await listKeys(db) }) },
   'keys revoke': {
     usage: 'keys revoke ID',
-    options: {},
     async run({ db, positionals: [id = ''] }) {
       await revokeKey(db, id);
       return { value: { revoked: id } };
@@ -154,7 +117,6 @@ const COMMANDS: Record<string, Command> = {
   },
   'features set': {
     usage: 'features set --organization ID NAME=on|off …',
-    options: { organization: text },
     async run(context) {
       const pairs = context.positionals.map((pair) => {
         const [, name = '', state] = /^(\w+)=(on|off)$/.exec(pair) ?? [];
@@ -170,24 +132,14 @@ const COMMANDS: Record<string, Command> = {
   },
   'lines create': {
     usage: `lines create --organization ID --environment ID --network N --currency btc|usd --limit N [--node ID] ${RATES_USAGE}`,
-    options: {
-      organization: text,
-      environment: text,
-      network: text,
-      currency: text,
-      limit: text,
-      node: text,
-      ...RATES,
-    },
     async run(context) {
-      const node = optional(context, 'node');
       const line = {
         organization_id: required(context, 'organization'),
         environment_id: required(context, 'environment'),
         network: required(context, 'network'),
         currency: required(context, 'currency'),
         limit: amount(context, 'limit'),
-        ...(node === null ? {} : { node }),
+        node: optional(context, 'node'),
         ...rates(context),
       };
       return { value: { id: await addLine(context.db, line, context.nodes) } };
@@ -195,17 +147,13 @@ const COMMANDS: Record<string, Command> = {
   },
   'lines update': {
     usage: `lines update ID [--limit N] [--disable | --enable] ${RATES_USAGE}`,
-    options: { limit: text, disable: flag, enable: flag, ...RATES },
     async run(context) {
       const { values, positionals } = context;
       const [id = ''] = positionals;
       if (values['disable'] && values['enable']) throw new UsageError('--disable or --enable, not both');
-      const disabled = values['disable'] ? true : values['enable'] ? false : undefined;
-      const change = {
-        ...(values['limit'] === undefined ? {} : { limit: amount(context, 'limit') }),
-        ...(disabled === undefined ? {} : { disabled }),
-        ...rates(context),
-      };
+      const change: LineChange = rates(context);
+      if (values['limit'] !== undefined) change.limit = amount(context, 'limit');
+      if (values['disable'] || values['enable']) change.disabled = values['disable'] === true;
       if (Object.keys(change).length === 0) throw new UsageError('nothing to change');
       await updateLine(context.db, id, change);
       return { value: { updated: id } };
@@ -215,10 +163,10 @@ const COMMANDS: Record<string, Command> = {
   withdraw: funds('withdraw'),
   audit: {
     usage: 'audit [--nodes]',
-    options: { nodes: flag },
     async run({ db, values, compareNodes }) {
       if (values['nodes'] === true) {
         const compared = await compareNodes();
+        // A node that did not answer has no drift, and was not compared: that fails, too.
         return { value: compared, failed: compared.some((node) => node['drift_msats'] !== 0n) };
       }
       const checks = await runAudit(db);
@@ -231,17 +179,18 @@ const COMMANDS: Record<string, Command> = {
       return { value: [...checks, ...stands], failed: checks.some(({ ok }) => !ok) };
     },
   },
-  attention: { usage: 'attention', options: {}, run: async ({ db }) => ({ value: await openAttention(db) }) },
+  attention: { usage: 'attention', run: async ({ db }) => ({ value: await openAttention(db) }) },
   'payments resolve': {
     usage: 'payments resolve ID (--settled PREIMAGE --fee-msats N | --failed)',
-    options: { settled: text, 'fee-msats': text, failed: flag },
     async run(context) {
       const { values, positionals } = context;
       const preimage = optional(context, 'settled');
-      if ((preimage === null) === (values['failed'] !== true))
+      if ((preimage === undefined) === (values['failed'] !== true))
         throw new UsageError('give --settled or --failed');
       const verdict =
-        preimage === null ? 'failed' : { settled: { preimage, fee_msats: amount(context, 'fee-msats') } };
+        preimage === undefined
+          ? 'failed'
+          : { settled: { preimage, fee_msats: amount(context, 'fee-msats') } };
       const { id, state } = await resolveByOperator(context.db, positionals[0] ?? '', verdict);
       return { value: { id, state } };
     },
@@ -251,7 +200,6 @@ const COMMANDS: Record<string, Command> = {
 function funds(kind: 'deposit' | 'withdraw'): Command {
   return {
     usage: `${kind} --wallet ID --amount N`,
-    options: { wallet: text, amount: text },
     run: async (context) => ({
       value: await moveFunds(context.db, kind, required(context, 'wallet'), amount(context, 'amount')),
     }),
@@ -259,34 +207,16 @@ function funds(kind: 'deposit' | 'withdraw'): Command {
 }
 
 /** One line per command. */
-export const usages = (): string[] => Object.values(COMMANDS).map(({ usage }) => `coulomb ${usage}`);
-
-export interface Parsed {
-  json: boolean;
-  run(place: Place): Promise<Result>;
-}
+export const usages = (): string[] => Object.values(COMMANDS).map(({ usage }) => usage);
 
 /** Reads a command line; throws `UsageError` before anything is opened. */
-export function parseCommand(argv: readonly string[]): Parsed {
+export function parseCommand(argv: readonly string[]) {
   const [first = '', second = ''] = argv;
   const name = COMMANDS[first] ? first : `${first} ${second}`;
   const command = COMMANDS[name];
   if (!command) throw new UsageError(`unknown command ${name.trim()}`);
   const args = argv.slice(name.split(' ').length);
-  let parsed: ReturnType<typeof parseArgs>;
-  try {
-    parsed = parseArgs({
-      args,
-      options: { ...command.options, json: flag },
-      allowPositionals: true,
-      strict: true,
-    });
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}\nusage: coulomb ${command.usage}`);
-  }
-  const values = parsed.values as Context['values'];
-  return {
-    json: values['json'] === true,
-    run: (place) => command.run({ ...place, values, positionals: parsed.positionals }),
-  };
+  const every = { options: { json: { type: 'boolean' } }, allowPositionals: true } as const;
+  const given = readArguments(command.usage, args, every);
+  return { json: given.values['json'] === true, run: (place: Place) => command.run({ ...place, ...given }) };
 }

@@ -2,11 +2,12 @@ import { randomBytes } from 'node:crypto';
 import ipaddr from 'ipaddr.js';
 import { hashKey, KEYS_CHANNEL } from '../core/auth.ts';
 import type { Database, Sql } from '../core/db.ts';
-import type { Permission } from '../core/http.ts';
+import { PERMISSIONS } from '../core/http.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { trail } from './trail.ts';
 
-const PERMISSIONS: readonly Permission[] = ['READ', 'WRITE', 'RECEIVE', 'BILLING'];
+// API keys as the operator makes and ends them. A key leaves this process once, to whoever asked for it: the database
+// has its hash, logs and trail its id (threat 15).
 
 export interface NewKey extends EnvironmentRef {
   name: string;
@@ -15,11 +16,11 @@ export interface NewKey extends EnvironmentRef {
   valid_ips: readonly string[] | null;
 }
 
+/** A key with a range that is none, or an end that is no time, would be found out by who is kept out. */
 function checkKey(key: NewKey): void {
   for (const permission of key.permissions) {
-    if (!PERMISSIONS.includes(permission as Permission)) {
+    if (!PERMISSIONS.some((known) => known === permission))
       throw new Error(`unknown permission ${permission}: use ${PERMISSIONS.join(', ')}`);
-    }
   }
   if (key.permissions.length === 0) throw new Error('a key needs at least one permission');
   if (key.expires_at !== null && Number.isNaN(Date.parse(key.expires_at))) {
@@ -63,10 +64,13 @@ export const listKeys = (sql: Sql): Promise<Record<string, unknown>[]> =>
      FROM api_keys ORDER BY created_at DESC, id LIMIT 10000`,
   );
 
-/** Tells every server that keys or features changed: call after the commit. */
+/**
+ * Tells every server that keys or features changed. Call it after the commit: a server that reads at once must not
+ * find, and keep, what was before. Inside the transaction it would also hold NOTIFY's lock of the whole cluster.
+ */
 export const tellServers = (db: Database): Promise<unknown> => db.query(`NOTIFY ${KEYS_CHANNEL}`);
 
-/** Revokes a key; servers know at once. Throws when there is none. */
+/** Revokes a key; servers know at once. Repeated, it keeps the first time. Throws when there is none. */
 export async function revokeKey(db: Database, id: string): Promise<void> {
   await db.transaction(async (sql) => {
     const [key] = await sql.query<{ organization_id: string }>(

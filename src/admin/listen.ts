@@ -1,65 +1,47 @@
 import { createHmac } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { headersOf, post } from '../webhooks/attempt.ts';
 import { createResolve } from '../webhooks/resolve.ts';
 import { openNetwork } from '../webhooks/target.ts';
-import { UsageError } from './commands.ts';
+import { optional, readArguments, UsageError } from './usage.ts';
+
+// Webhooks for a program under development that no server can reach: reads the event stream as any client of the API
+// does, and posts what comes as the server would. It opens no database, and knows of the server only what its key may
+// read.
 
 export const LISTEN_USAGE =
-  'coulomb listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --organization ID --environment ID]';
-
-interface Listen {
-  forward_to: string;
-  api_url: string;
-  api_key: string;
-  organization_id: string;
-  environment_id: string;
-  types: string[];
-  after: string | null;
-}
-
-const OPTIONS = {
-  'forward-to': { type: 'string' },
-  types: { type: 'string' },
-  after: { type: 'string' },
-  'api-url': { type: 'string' },
-  organization: { type: 'string' },
-  environment: { type: 'string' },
-} as const;
+  'listen --forward-to URL [--types a,b] [--after ID] [--api-url URL --organization ID --environment ID]';
 
 /**
  * Reads the flags; what they do not say comes from the credentials file of the sandbox. The API key is no flag: the
  * arguments of a process are there for everybody on the machine to see.
  */
-function parseListen(args: readonly string[], credentials: string, given_key: string | null): Listen {
-  let values: Partial<Record<keyof typeof OPTIONS, string>>;
-  try {
-    ({ values } = parseArgs({ args: [...args], options: OPTIONS, strict: true }));
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}\nusage: ${LISTEN_USAGE}`);
-  }
+function parseListen(args: readonly string[], credentials: string, given_key: string | null) {
+  const given = readArguments(LISTEN_USAGE, args);
   const file = existsSync(credentials) ? readFileSync(credentials, 'utf8') : '';
-  const need = (given: string | null | undefined, name: string, how: string): string => {
-    const found = given ?? new RegExp(`^${name}=(.+)$`, 'm').exec(file)?.[1];
+  const need = (own: string | null | undefined, name: string, how: string): string => {
+    const found = own ?? new RegExp(`^${name}=(.+)$`, 'm').exec(file)?.[1];
     if (found === undefined) throw new UsageError(`${how} is required: ${credentials} has no ${name}`);
     return found;
   };
-  const forward_to = values['forward-to'] ?? '';
+  const forward_to = optional(given, 'forward-to') ?? '';
   if (!URL.canParse(forward_to) || !/^https?:$/.test(new URL(forward_to).protocol))
-    throw new UsageError(`--forward-to must be a URL\nusage: ${LISTEN_USAGE}`);
+    throw new UsageError(`--forward-to must be a URL\nusage: coulomb ${LISTEN_USAGE}`);
   return {
     forward_to,
-    api_url: need(values['api-url'], 'VOLTAGE_BASE_URL', '--api-url'),
+    api_url: need(optional(given, 'api-url'), 'VOLTAGE_BASE_URL', '--api-url'),
     api_key: need(given_key, 'VOLTAGE_API_KEY', 'the environment variable VOLTAGE_API_KEY'),
-    organization_id: need(values.organization, 'VOLTAGE_ORGANIZATION_ID', '--organization'),
-    environment_id: need(values.environment, 'VOLTAGE_ENVIRONMENT_ID', '--environment'),
-    types: values.types?.split(',').map((type) => type.trim()) ?? [],
-    after: values.after ?? null,
+    organization_id: need(optional(given, 'organization'), 'VOLTAGE_ORGANIZATION_ID', '--organization'),
+    environment_id: need(optional(given, 'environment'), 'VOLTAGE_ENVIRONMENT_ID', '--environment'),
+    types:
+      optional(given, 'types')
+        ?.split(',')
+        .map((type) => type.trim()) ?? [],
+    after: optional(given, 'after') ?? null,
   };
 }
 
-/** The same for the same key, so that a receiver is set up once. */
+/** The same for the same key, so that a receiver is set up once; neither tells anything of the key. */
 function identityOf(api_key: string): { secret: string; webhook_id: string } {
   const derive = (what: string): Buffer =>
     createHmac('sha256', api_key).update(`coulomb listen ${what}`).digest();
@@ -68,6 +50,7 @@ function identityOf(api_key: string): { secret: string; webhook_id: string } {
 
 const TIMEOUT_MS = 15_000;
 const RECONNECT_MS = 1000;
+// What trying again does not mend.
 const REFUSED = new Set([400, 401, 403, 404]);
 
 /** Forwards an environment's events to a URL, signed as a webhook, until it is ended. */
@@ -117,6 +100,7 @@ export async function listen(
     greeted = true;
     for await (const frame of framesOf(answer.body)) {
       if (frame.data !== '') await forward(frame);
+      // Only now: an event during which the connection ended comes again, under the same delivery id.
       if (frame.id !== '') after = frame.id;
     }
   }
@@ -132,7 +116,7 @@ export async function listen(
   }
 }
 
-function connect(options: Listen, after: string | null): Promise<Response> {
+function connect(options: ReturnType<typeof parseListen>, after: string | null): Promise<Response> {
   const { api_url, organization_id, environment_id, api_key, types } = options;
   const url = new URL(`${api_url}/organizations/${organization_id}/environments/${environment_id}/events`);
   for (const type of types) url.searchParams.append('types[]', type);

@@ -2,7 +2,7 @@ import { createTimestamps, systemClock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { changeLine, createLine, lockLine, type LineChange, type LineRates } from '../credit/store.ts';
-import { deposit, lockWallets, newPosting, post, withdraw } from '../ledger/ledger.ts';
+import { deposit, lockWallets, newPosting, post, withdraw, type WalletRef } from '../ledger/ledger.ts';
 import { createWriter } from '../payments/writer.ts';
 import { resolvePayment, type Verdict } from '../payments/resolve.ts';
 import type { Payment, PaymentRef } from '../payments/types.ts';
@@ -10,17 +10,19 @@ import { nodeFor, type ServingNode } from './bootstrap.ts';
 import { tellServers } from './keys.ts';
 import { trail } from './trail.ts';
 
+// What an operator changes in tenants and money. What was done, and by whom, is written in the same transaction
+// (`trail`); only the end of a payment is a batch of its own before. Money moves by the ledger's functions under its
+// locks, so a server that pays meanwhile waits its turn.
+
 const KNOWN_FEATURES = ['payments', 'onchain', 'bip21', 'treasury', 'swaps', 'assets', 'usd'];
 /** What the code serves: switching on anything else would be an empty promise. */
 const SERVED_FEATURES = new Set(['payments', 'onchain', 'bip21', 'treasury', 'usd']);
-
-export type Switches = Record<string, boolean>;
 
 /** Switches features of an organization on or off; answers those that are on now. */
 export async function setFeatures(
   db: Database,
   organization_id: string,
-  switches: Switches,
+  switches: Record<string, boolean>,
 ): Promise<string[]> {
   for (const [feature, on] of Object.entries(switches)) {
     if (!KNOWN_FEATURES.includes(feature))
@@ -32,6 +34,7 @@ export async function setFeatures(
       'SELECT features FROM organizations WHERE id = $1 FOR UPDATE',
       [organization_id],
     );
+    // Locked: of two operators at once neither undoes what the other one switched.
     if (!row) throw new Error(`no organization ${organization_id}`);
     const on = KNOWN_FEATURES.filter((feature) => switches[feature] ?? row.features.includes(feature));
     await sql.query('UPDATE organizations SET features = $2 WHERE id = $1', [organization_id, on]);
@@ -47,7 +50,7 @@ export interface NewOperatorLine extends EnvironmentRef, Partial<LineRates> {
   currency: string;
   limit: bigint;
   /** Where several nodes serve the network. */
-  node?: string;
+  node?: string | undefined;
 }
 
 /** Makes a line of credit on a node that serves the network; answers its id. */
@@ -72,7 +75,10 @@ export async function addLine(
   return id;
 }
 
-/** Changes a line's limit, fees or spread, disables or enables it. */
+/**
+ * Changes a line's limit, fees or spread, disables or enables it. Servers need not be told: what a payment is judged
+ * by is copied to its wallet's account, which every payment locks.
+ */
 export async function updateLine(db: Database, line_id: string, change: LineChange): Promise<void> {
   await db.transaction(async (sql) => {
     const [row] = await sql.query<{ organization_id: string }>(
@@ -95,13 +101,10 @@ export async function moveFunds(
 ): Promise<{ total: bigint }> {
   if (amount <= 0n) throw new Error('--amount must be above 0');
   return db.transaction(async (sql) => {
-    const [row] = await sql.query<{ organization_id: string }>(
-      'SELECT organization_id FROM wallets WHERE id = $1',
-      [wallet_id],
-    );
-    const [account] = row
-      ? await lockWallets(sql, [{ organization_id: row.organization_id, id: wallet_id }])
-      : [];
+    const refs = await sql.query<WalletRef>('SELECT organization_id, id FROM wallets WHERE id = $1 LIMIT 1', [
+      wallet_id,
+    ]);
+    const [account] = await lockWallets(sql, refs);
     if (!account) throw new Error(`no wallet ${wallet_id}`);
     const posting = newPosting();
     const reason = { payment_id: null, at: createTimestamps(systemClock)() };
@@ -135,6 +138,7 @@ export async function resolveByOperator(
   payment_id: string,
   verdict: Verdict,
 ): Promise<Payment> {
+  // By way of the environments, which are few: payments have no index on their id alone.
   const rows = await db.query<PaymentRef>(
     `SELECT p.organization_id, p.environment_id, p.id FROM payments p
      JOIN environments e ON e.organization_id = p.organization_id AND e.id = p.environment_id AND p.id = $1`,
@@ -143,6 +147,8 @@ export async function resolveByOperator(
   const [ref] = rows;
   if (!ref || rows.length > 1)
     throw new Error(`${rows.length === 0 ? 'no payment' : 'several payments'} ${payment_id}`);
+  // A batch of one, as a server would write it: under the payment's lock, and refused where the node's answer came
+  // first.
   const writer = createWriter({
     db,
     time: createTimestamps(systemClock),

@@ -7,6 +7,7 @@ export async function trail(
   organization_id: string | null,
   detail: Record<string, unknown>,
 ): Promise<void> {
+  // Who typed: sudo runs it as somebody else.
   const actor = process.env['SUDO_USER'] ?? process.env['USER'] ?? 'operator';
   await sql.query('INSERT INTO audit_log (organization_id, actor, action, detail) VALUES ($1, $2, $3, $4)', [
     organization_id,

@@ -15,11 +15,8 @@ export interface Credentials {
   address: string;
 }
 
-/** Lets requests in, or refuses them as the contract says. */
-export interface Authenticator {
-  /** Who asks; throws `missing_credentials`, `wrong_credentials`, `invalid_token` or `access_rights`. */
-  authenticate(credentials: Credentials): Promise<Caller>;
-}
+/** Who asks; throws `missing_credentials`, `wrong_credentials`, `invalid_token` or `access_rights`. */
+export type Authenticate = (credentials: Credentials) => Promise<Caller>;
 
 interface KeyRow extends Omit<Caller, 'permissions' | 'features'> {
   secret_hash: Buffer;
@@ -66,21 +63,14 @@ export function addressIn(address: string, ranges: readonly string[]): boolean {
   });
 }
 
-function entryOf(row: KeyRow, now_ms: number): Entry {
+function entryOf({ secret_hash: _hash, valid_ips, expires_at, ...row }: KeyRow, read_at_ms: number): Entry {
   const permissions = new Set(row.permissions);
   if (permissions.has('WRITE')) permissions.add('READ').add('RECEIVE');
   return {
-    caller: {
-      key_id: row.key_id,
-      organization_id: row.organization_id,
-      environment_id: row.environment_id,
-      environment_kind: row.environment_kind,
-      permissions,
-      features: new Set(row.features),
-    },
-    expires_at_ms: row.expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(row.expires_at),
-    valid_ips: row.valid_ips,
-    read_at_ms: now_ms,
+    caller: { ...row, permissions, features: new Set(row.features) },
+    expires_at_ms: expires_at === null ? Number.POSITIVE_INFINITY : Date.parse(expires_at),
+    valid_ips,
+    read_at_ms,
   };
 }
 
@@ -96,7 +86,7 @@ export function createAuthenticator({
   db: Database;
   clock: Clock;
   alarm: Alarm;
-}): Authenticator {
+}): Authenticate {
   let cache = new Map<string, Entry>();
   alarm.listen(KEYS_CHANNEL, () => (cache = new Map()));
 
@@ -127,21 +117,18 @@ export function createAuthenticator({
     return fresh;
   }
 
-  return {
-    async authenticate({ api_key, authorization, address }) {
-      if (api_key === undefined) {
-        if (authorization === undefined)
-          throw new ApiError('missing_credentials', 'send an x-api-key header');
-        throw new ApiError('invalid_token', 'this server accepts no bearer tokens: no issuer is configured');
-      }
-      const key = await entry(api_key);
-      if (!key || key.expires_at_ms <= clock.now()) {
-        throw new ApiError('wrong_credentials', 'the API key is unknown, revoked or expired');
-      }
-      if (key.valid_ips && !addressIn(address, key.valid_ips)) {
-        throw new ApiError('access_rights', 'the API key may not be used from this address');
-      }
-      return key.caller;
-    },
+  return async ({ api_key, authorization, address }) => {
+    if (api_key === undefined) {
+      if (authorization === undefined) throw new ApiError('missing_credentials', 'send an x-api-key header');
+      throw new ApiError('invalid_token', 'this server accepts no bearer tokens: no issuer is configured');
+    }
+    const key = await entry(api_key);
+    if (!key || key.expires_at_ms <= clock.now()) {
+      throw new ApiError('wrong_credentials', 'the API key is unknown, revoked or expired');
+    }
+    if (key.valid_ips && !addressIn(address, key.valid_ips)) {
+      throw new ApiError('access_rights', 'the API key may not be used from this address');
+    }
+    return key.caller;
   };
 }

@@ -194,9 +194,9 @@ export async function insertRows(sql: Sql, table: string, rows: readonly object[
 
 /** Lets this transaction read whole tables: for audits and sums, which look at everything. */
 export async function allowWholeTables(sql: Sql): Promise<void> {
-  await sql.query('SET LOCAL enable_seqscan = on');
-  await sql.query('SET LOCAL enable_hashjoin = on');
-  await sql.query('SET LOCAL enable_mergejoin = on');
+  await sql.query(
+    'SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on',
+  );
 }
 
 /** SQLSTATE of a database error, or undefined for anything else. */
@@ -204,14 +204,14 @@ export function sqlState(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError ? error.code : undefined;
 }
 
+// Connection lost, out of resources, shutting down, ended for sitting idle, a fault of its machine.
+const UNAVAILABLE_STATE = /^(08|53|57P0|25P03|58)/;
+const UNREACHABLE = /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/;
+
 /** True when the error says that the database cannot be used now, not that the statement was wrong. */
 export function isUnavailable(error: unknown): boolean {
   const code = (error as { code?: unknown } | null)?.code;
-  if (typeof code === 'string') {
-    if (/^(08|53|57P0|25P03|58)/.test(code)) return true;
-    if (/^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/.test(code))
-      return true;
-  }
+  if (typeof code === 'string' && (UNAVAILABLE_STATE.test(code) || UNREACHABLE.test(code))) return true;
   const message = error instanceof Error ? error.message : '';
   return /Connection terminated|timeout exceeded when trying to connect|connection error|not queryable|Cannot use a pool after/i.test(
     message,

@@ -1,4 +1,4 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
@@ -15,8 +15,14 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { writeSecret } from './secret-file.ts';
+
+// PostgreSQL for those who have none. Of the package only the programs serve: its own class ends the database with
+// this process and asks for a user of its own. Here a server that is killed leaves PostgreSQL running, and the next
+// one adopts it. Nothing here may ever make a folder anew that holds data.
 
 /** The PostgreSQL that Coulomb runs by itself when no DATABASE_URL is given. */
 export interface Embedded {
@@ -29,6 +35,7 @@ export interface Embedded {
 /** Thrown when another server owns the data. */
 export class AlreadyRunning extends Error {}
 
+// Held in the database by the server that owns it: it is free as soon as that one is dead, which no file would be.
 const OWNER_LOCK = 7_001_002;
 const START_MS = 60_000;
 const STOP_MS = 30_000;
@@ -54,14 +61,6 @@ interface Place {
   user: { uid: number; gid: number } | null;
 }
 
-/** Writes a file that only this user can read, all at once. */
-export function writeSecret(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const fresh = `${path}.${randomBytes(4).toString('hex')}`;
-  writeFileSync(fresh, text, { mode: 0o600 });
-  renameSync(fresh, path);
-}
-
 const envPath = (data_dir: string): string => join(data_dir, 'postgres.env');
 
 /** The URL in `postgres.env`, or null before the first start. */
@@ -82,15 +81,9 @@ async function binaries(): Promise<string> {
   }
 }
 
-const NOBODY = 65_534;
-
-function unprivileged(): { uid: number; gid: number } {
-  const line = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((entry) => entry.startsWith('nobody:'));
-  const [, , uid, gid] = line?.split(':') ?? [];
-  return { uid: Number(uid ?? NOBODY), gid: Number(gid ?? NOBODY) };
-}
+/** A number of the user `nobody`: distributions do not agree on them, and initdb wants one that it can look up. */
+const ofNobody = (flag: '-u' | '-g'): number =>
+  Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
 
 /** Whether a user that owns nothing here can pass through every folder above a path. */
 function reachable(path: string): boolean {
@@ -105,11 +98,14 @@ async function findPlace(data_dir: string): Promise<Place> {
   const bin = await binaries();
   const own = join(data_dir, 'postgres');
   if (process.getuid?.() !== 0) return { bin, folder: own, user: null };
-  const user = unprivileged();
   const home = join(existsSync('/var/lib') ? '/var/lib' : '/tmp', 'coulomb');
   const folder = reachable(data_dir) ? own : join(home, nameOf(data_dir), 'postgres');
   openFolder(dirname(folder));
-  return { bin: reachable(bin) ? bin : copyBinaries(bin, home), folder, user };
+  return {
+    bin: reachable(bin) ? bin : copyBinaries(bin, home),
+    folder,
+    user: { uid: ofNobody('-u'), gid: ofNobody('-g') },
+  };
 }
 
 const nameOf = (path: string): string =>
@@ -137,24 +133,6 @@ function copyBinaries(bin: string, home: string): string {
   return join(copy, 'bin');
 }
 
-const asUser = (place: Place): object => place.user ?? {};
-
-function run(place: Place, program: string, args: string[]): Promise<void> {
-  return new Promise((done, fail) => {
-    const child = spawn(join(place.bin, program), args, {
-      ...asUser(place),
-      cwd: '/',
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    let said = '';
-    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    child.on('error', fail);
-    child.on('exit', (code) =>
-      code === 0 ? done() : fail(new Error(`${program} failed (${code}): ${said.slice(-2000)}`)),
-    );
-  });
-}
-
 /** Makes the data folder in a folder beside it and renames it: a start that is cut off leaves nothing half made. */
 async function initialize(place: Place, password: string): Promise<void> {
   const fresh = `${place.folder}.new`;
@@ -166,18 +144,9 @@ async function initialize(place: Place, password: string): Promise<void> {
     chownSync(fresh, place.user.uid, place.user.gid);
     chownSync(secret, place.user.uid, place.user.gid);
   }
-  await run(place, 'initdb', [
-    '-D',
-    fresh,
-    '-U',
-    'coulomb',
-    `--pwfile=${secret}`,
-    '-A',
-    'scram-sha-256',
-    '-E',
-    'UTF8',
-    '--locale=C',
-  ]);
+  const access = ['-U', 'coulomb', `--pwfile=${secret}`, '-A', 'scram-sha-256'];
+  const args = ['-D', fresh, ...access, '-E', 'UTF8', '--locale=C'];
+  await promisify(execFile)(join(place.bin, 'initdb'), args, { ...place.user, cwd: '/' });
   rmSync(secret);
   renameSync(fresh, place.folder);
 }
@@ -196,7 +165,7 @@ function launch(place: Place, port: number): ChildProcess {
   const settings = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   // A session of its own: a Ctrl-C in the terminal is for the server, which stops PostgreSQL last.
   return spawn(join(place.bin, 'postgres'), ['-D', place.folder, '-p', String(port), ...settings], {
-    ...asUser(place),
+    ...place.user,
     cwd: '/',
     detached: true,
     stdio: 'ignore',
@@ -214,17 +183,25 @@ const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
 /** The process id in postmaster.pid if that process lives, else null. */
 function livePostmaster(folder: string): number | null {
-  const path = join(folder, 'postmaster.pid');
-  if (!existsSync(path)) return null;
-  const pid = Number(readFileSync(path, 'utf8').split('\n')[0]);
   try {
+    const pid = Number(readFileSync(join(folder, 'postmaster.pid'), 'utf8').split('\n')[0]);
     process.kill(pid, 0);
     // After a reboot the number may be somebody else's.
     const name = `/proc/${pid}/comm`;
     return existsSync(name) && !readFileSync(name, 'utf8').startsWith('postgres') ? null : pid;
   } catch {
+    // No such file, perhaps only since a moment ago, or no such process.
     return null;
   }
+}
+
+/** Ends PostgreSQL and waits for it: fast, so what is open is rolled back, and the next start need not recover. */
+async function shutDown(folder: string): Promise<void> {
+  const pid = livePostmaster(folder);
+  if (pid === null) return;
+  process.kill(pid, 'SIGINT');
+  const give_up_at = Date.now() + STOP_MS;
+  while (livePostmaster(folder) !== null && Date.now() < give_up_at) await pause(POLL_MS);
 }
 
 /** Takes the lock that says which server owns the data; null when another holds it. */
@@ -250,6 +227,7 @@ async function prepare(
   const urlAt = (port: number) => `postgres://coulomb:${password}@127.0.0.1:${port}/postgres`;
   if (!existsSync(place.folder)) {
     mkdirSync(dirname(place.folder), { recursive: true });
+    // Before the data that it opens: a start that is cut off in between goes on with this password.
     if (!stored) writeSecret(envPath(data_dir), `DATABASE_URL=${urlAt(0)}\n`);
     await initialize(place, password);
   }
@@ -261,13 +239,12 @@ async function prepare(
  * Throws `AlreadyRunning` when a living server owns the data.
  */
 export async function startEmbedded(data_dir: string, log: Logger): Promise<Embedded> {
-  const { place, url, urlAt } = await prepare(data_dir);
-  const state = {
-    url,
-    lock: null as pg.Client | null,
-    stopping: false,
-    child: null as ChildProcess | null,
-  };
+  const prepared = await prepare(data_dir);
+  const { place, urlAt } = prepared;
+  let { url } = prepared;
+  let lock: pg.Client | null = null;
+  let child: ChildProcess | null = null;
+  let stopping = false;
 
   async function start(): Promise<void> {
     const give_up_at = Date.now() + START_MS;
@@ -275,18 +252,23 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
     while (Date.now() < give_up_at) {
       try {
         // One that runs already is adopted, unless its server lives; one that still dies is waited for.
-        if (state.child === null && livePostmaster(place.folder) === null) {
-          const port = await freePort(Number(new URL(state.url).port));
-          state.url = urlAt(port);
-          writeSecret(envPath(data_dir), `DATABASE_URL=${state.url}\n`);
-          const child = launch(place, port);
-          state.child = child;
-          child.once('exit', () => (state.child = null));
-          child.once('error', () => (state.child = null));
+        if (child === null && livePostmaster(place.folder) === null) {
+          const port = await freePort(Number(new URL(url).port));
+          url = urlAt(port);
+          // Told before PostgreSQL runs: whoever comes after a kill at any moment looks for it at this port.
+          writeSecret(envPath(data_dir), `DATABASE_URL=${url}\n`);
+          // Another program may have taken the port by now: PostgreSQL ends then, and the loop finds the next one.
+          child = launch(place, port);
+          child.once('exit', () => (child = null));
+          child.once('error', () => (child = null));
         }
-        state.lock = await own(state.url);
-        if (!state.lock) throw new AlreadyRunning(`a server runs on ${data_dir}; ${anotherServer(data_dir)}`);
-        state.lock.once('end', () => void revive());
+        lock = await own(url);
+        if (!lock) {
+          throw new AlreadyRunning(
+            `a server runs on ${data_dir}; to run another one on the same data, give it DATABASE_URL from ${envPath(data_dir)} and another COULOMB_PORT`,
+          );
+        }
+        lock.once('end', () => void revive());
         return;
       } catch (error) {
         if (error instanceof AlreadyRunning) throw error;
@@ -299,10 +281,10 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
 
   /** PostgreSQL is gone, or cut our connection: take it back, or start it again. */
   async function revive(): Promise<void> {
-    if (state.stopping) return;
+    if (stopping) return;
     log.error('the connection to the embedded PostgreSQL ended, it is started again if it is gone');
     await pause(RESTART_PAUSE_MS);
-    if (state.stopping) return;
+    if (stopping) return;
     await start().catch((error: unknown) => {
       log.error({ err: error }, 'the embedded PostgreSQL does not start, will be tried again');
       void revive();
@@ -312,17 +294,14 @@ export async function startEmbedded(data_dir: string, log: Logger): Promise<Embe
   await start();
   return {
     get url() {
-      return state.url;
+      return url;
     },
     folder: place.folder,
     async stop() {
-      state.stopping = true;
-      const pid = livePostmaster(place.folder);
-      await state.lock?.end().catch(() => {});
-      if (pid === null) return;
-      process.kill(pid, 'SIGINT'); // fast shutdown
-      const give_up_at = Date.now() + STOP_MS;
-      while (livePostmaster(place.folder) !== null && Date.now() < give_up_at) await pause(POLL_MS);
+      // First of all: the end of our own connection must not start it again.
+      stopping = true;
+      await lock?.end().catch(() => {});
+      await shutDown(place.folder);
     },
   };
 }
@@ -341,6 +320,3 @@ export async function openEmbedded(
   const embedded = await startEmbedded(data_dir, log);
   return { url: embedded.url, embedded };
 }
-
-const anotherServer = (data_dir: string): string =>
-  `to run another one on the same data, give it DATABASE_URL from ${envPath(data_dir)} and another COULOMB_PORT`;

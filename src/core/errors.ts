@@ -96,17 +96,10 @@ export class ApiError extends Error {
     this.context = extra.context;
   }
 
-  /** The contract's envelope. */
+  /** The contract's envelope; what is undefined in it is not written. */
   body(): { error: Record<string, unknown> } {
     // `temporarily_unavailable` is ours for the place of the contract's `internal_error` on a 503.
     const type = this.type === 'temporarily_unavailable' ? 'internal_error' : this.type;
-    return {
-      error: {
-        type,
-        detail: this.message,
-        ...(this.code === undefined ? {} : { code: this.code }),
-        ...(this.context === undefined ? {} : { context: this.context }),
-      },
-    };
+    return { error: { type, detail: this.message, code: this.code, context: this.context } };
   }
 }

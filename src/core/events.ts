@@ -96,9 +96,7 @@ export async function readEvents(
     [after.horizon, after.seq, limit, ...(scope ? [scope.organization_id, scope.environment_id] : [])],
     scope ? 'read events of one' : 'read events',
   );
-  const bound = rows[0]?.bound ?? 0n;
-  const removed = rows[0]?.removed ?? false;
-  const epoch = rows[0]?.epoch ?? 0;
+  const { bound, removed, epoch } = rows[0] ?? { bound: 0n, removed: false, epoch: 0 };
   const events = rows.filter((row) => row.seq !== null);
   const last = events.at(-1);
   const has_more = events.length === limit;
@@ -118,16 +116,7 @@ export async function readEventsAt(
      FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, horizon bigint, seq bigint)
      JOIN events e ON e.organization_id = r.organization_id AND e.environment_id = r.environment_id
        AND e.horizon = r.horizon AND e.seq = r.seq`,
-    [
-      rowsParameter(
-        places.map(({ organization_id, environment_id, horizon, seq }) => ({
-          organization_id,
-          environment_id,
-          horizon,
-          seq,
-        })),
-      ),
-    ],
+    [rowsParameter(places)],
     'read events at',
   );
 }

@@ -3,7 +3,8 @@ import { Type, type Static, type TObject, type TSchema } from 'typebox';
 import type { EnvironmentRef } from './ids.ts';
 
 /** What a key may do. */
-export type Permission = 'READ' | 'WRITE' | 'RECEIVE' | 'BILLING';
+export const PERMISSIONS = ['READ', 'WRITE', 'RECEIVE', 'BILLING'] as const;
+export type Permission = (typeof PERMISSIONS)[number];
 
 /** Who asks: an API key, with its one organization and environment. */
 export interface Caller extends EnvironmentRef {

@@ -33,12 +33,6 @@ const SWEEP_LIMIT = 10_000;
 
 const stored = (status: number): boolean => (status >= 200 && status < 300) || STORED.has(status);
 
-interface KeyRow {
-  request_hash: Buffer;
-  status: number | null;
-  body: string | null;
-}
-
 /** Where idempotency keys are kept (semantics.md, "Replays"), per API key. */
 export interface IdempotencyDeps {
   db: Database;
@@ -67,7 +61,7 @@ async function answerOfTwin(
   id: string[],
   hash: Buffer,
 ): Promise<Answer | null> {
-  const [row] = await db.query<KeyRow>(
+  const [row] = await db.query<{ request_hash: Buffer; status: number | null; body: string | null }>(
     `SELECT request_hash, status, body FROM idempotency_keys WHERE ${KEY}`,
     id,
     'read idempotency key',

@@ -1,17 +1,12 @@
 // A run of 16 digits may be an integer that a double cannot hold; anything shorter always fits.
 const LONG_NUMBER = /[\d.]{16}/;
 
-/** Stands for a number that no double holds and that is no integer: every schema refuses it. */
-interface Inexact {
-  inexact_number: string;
-}
-
 const exact = (_key: string, value: unknown, context?: { source?: string }): unknown => {
   const source = context?.source;
   if (typeof value !== 'number' || source === undefined) return value;
   if (/^-?\d+$/.test(source)) return Number.isSafeInteger(value) ? value : BigInt(source);
-  // `100.00000000000000001` would become a whole number.
-  return source.length >= 16 ? ({ inexact_number: source } satisfies Inexact) : value;
+  // `100.00000000000000001` would become a whole number. An object in its place is what every schema refuses.
+  return source.length >= 16 ? { inexact_number: source } : value;
 };
 
 /** Parses JSON without rounding: integers beyond 2^53 become bigint. Throws SyntaxError. */

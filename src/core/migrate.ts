@@ -43,10 +43,8 @@ export async function migrate(db: Database): Promise<string[]> {
     const fresh: string[] = [];
     for (const { name, text, checksum } of await readMigrations()) {
       const known = done.get(name);
-      if (known !== undefined && known !== checksum) {
-        throw new Error(`migration ${name} was changed after it was applied`);
-      }
-      if (known !== undefined) continue;
+      if (known === checksum) continue;
+      if (known !== undefined) throw new Error(`migration ${name} was changed after it was applied`);
       await db.transaction(async (sql) => {
         await sql.query(text);
         await sql.query('INSERT INTO migrations (name, checksum) VALUES ($1, $2)', [name, checksum]);

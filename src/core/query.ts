@@ -1,6 +1,6 @@
 import type { TObject, TSchema } from 'typebox';
 import { ApiError } from './errors.ts';
-import { checkOf } from './schema.ts';
+import { faultsIn } from './schema.ts';
 
 const typeOf = (schema: TSchema): string | undefined => (schema as { type?: string }).type;
 
@@ -45,7 +45,7 @@ export function parseQuery(schema: TObject, search: string): Record<string, unkn
     const [text] = values;
     if (text !== undefined) query[name] = scalar(name, property, text);
   }
-  const faults = checkOf(schema)(query);
+  const faults = faultsIn(schema, query);
   if (faults.length > 0) throw new ApiError('invalid_parameter', faults.join('; '));
   return query;
 }

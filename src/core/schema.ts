@@ -1,5 +1,5 @@
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
-import { Type, type TSchema, type TUnsafe } from 'typebox';
+import { Type, type TUnsafe } from 'typebox';
 import { isUuid } from './ids.ts';
 import type { WireInteger } from './money.ts';
 
@@ -53,19 +53,22 @@ ajv.addKeyword({
     (limits.maximum === undefined || (value as WireInteger) <= limits.maximum),
 });
 
-/** The schema as ajv checks it: its `integer` does not know bigint. */
+/**
+ * The schema as ajv checks it: its `integer` does not know bigint, and `oneOf` means "at least one" here. Read literally,
+ * some unions of the contract match two branches.
+ */
 function forValidation(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(forValidation);
   if (typeof schema !== 'object' || schema === null) return schema;
-  const { type, minimum, maximum, format, ...rest } = schema as Record<string, unknown>;
-  if (type === 'integer') return { 'x-wire-integer': { minimum, maximum } };
-  if (Array.isArray(type) && type.includes('integer')) {
-    const others = type.filter((one) => one !== 'integer').map((one) => ({ type: one as unknown }));
-    return { anyOf: [{ 'x-wire-integer': { minimum, maximum } }, ...others] };
-  }
-  const inner = Object.entries(rest).map(([key, value]) => [key, forValidation(value)]);
-  const own = Object.entries({ type, minimum, maximum, format }).filter(([, value]) => value !== undefined);
-  return Object.fromEntries([...own, ...inner]);
+  const { type, minimum, maximum } = schema as Record<string, unknown>;
+  const integer = { 'x-wire-integer': { minimum, maximum } };
+  if (type === 'integer') return integer;
+  if (Array.isArray(type) && type.includes('integer'))
+    return { anyOf: [integer, { type: type.filter((one) => one !== 'integer') }] };
+  const members = Object.entries(schema);
+  return Object.fromEntries(
+    members.map(([key, value]) => [key === 'oneOf' ? 'anyOf' : key, forValidation(value)]),
+  );
 }
 
 function faultText({ instancePath, message, keyword, params }: ErrorObject): string {
@@ -81,39 +84,25 @@ function faultText({ instancePath, message, keyword, params }: ErrorObject): str
   return `${path === '' ? 'body' : path} ${message ?? 'is not valid'}`;
 }
 
-/** What is wrong with a value, naming each field; empty when nothing is. */
-export type Check = (value: unknown) => string[];
+const compiled = new WeakMap<object, ValidateFunction>();
 
-const compiled = new WeakMap<TSchema, Check>();
-
-/** The check of a schema; compiled once, when it is first needed: a start need not wait for all of them. */
-export function checkOf(schema: TSchema): Check {
-  const known = compiled.get(schema);
-  if (known) return known;
-  let validate: ValidateFunction | undefined;
-  const check: Check = (value) => {
-    validate ??= ajv.compile(forValidation(schema) as object);
-    return validate(value) ? [] : (validate.errors ?? []).map(faultText);
-  };
-  compiled.set(schema, check);
-  return check;
+/**
+ * What is wrong with a value, naming each field; empty when nothing is. A schema is compiled once, when it is first
+ * needed: a start need not wait for all of them.
+ */
+export function faultsIn(schema: object, value: unknown): string[] {
+  let validate = compiled.get(schema);
+  if (!validate) compiled.set(schema, (validate = ajv.compile(forValidation(schema) as object)));
+  return validate(value) ? [] : (validate.errors ?? []).map(faultText);
 }
 
 /** Drops null members: null is absence. */
 export function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== 'object' || value === null) return value;
-  const kept: Record<string, unknown> = {};
-  for (const [key, member] of Object.entries(value)) {
-    if (member === null) continue;
-    Object.defineProperty(kept, key, {
-      value: withoutNulls(member),
-      enumerable: true,
-      writable: true,
-      configurable: true,
-    });
-  }
-  return kept;
+  const kept = Object.entries(value).filter(([, member]) => member !== null);
+  // Defines each member, where an assignment of the key `__proto__` would change the object's prototype instead.
+  return Object.fromEntries(kept.map(([key, member]) => [key, withoutNulls(member)]));
 }
 
 /** The path of a string that contains U+0000, or null. */

@@ -2,7 +2,7 @@ import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:
 import { existsSync, readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Sql } from './db.ts';
-import { writeSecret } from './embedded.ts';
+import { writeSecret } from './secret-file.ts';
 import { keepSetting, readSetting } from './settings.ts';
 
 /** Seals what is stored and must be read again: AES-256-GCM, bound to what it belongs to. */

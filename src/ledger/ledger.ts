@@ -2,6 +2,10 @@ import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
 import { newId } from '../core/ids.ts';
 import { nodeAccountId, RAIL_CURRENCY, type NodeAccountKind } from './accounts.ts';
 
+// The only code that changes a balance. All of it is decided in memory on accounts that are locked, and written by
+// `post` in the same transaction as what it is for. An overdraft that slipped through would be refused by the
+// database (`wallet_floor`).
+
 /** A wallet's account while its row is locked. Amounts in base units of `currency`. */
 export interface WalletAccount {
   organization_id: string;
@@ -36,21 +40,15 @@ export interface WalletRef {
  * What a batch writes to the ledger, collected while its commands are decided in memory. The functions below change the
  * locked accounts at once, so that the next command of the batch sees it; nothing is stored before `post`.
  */
-export interface Posting {
-  touched: Map<WalletAccount, string>;
-  transfers: object[];
-  events: object[];
-  holds: object[];
-  ended_holds: object[];
-}
+export type Posting = ReturnType<typeof newPosting>;
 
 /** An empty posting: each batch has its own. */
-export const newPosting = (): Posting => ({
-  touched: new Map(),
-  transfers: [],
-  events: [],
-  holds: [],
-  ended_holds: [],
+export const newPosting = () => ({
+  touched: new Map<WalletAccount, string>(),
+  transfers: [] as object[],
+  events: [] as object[],
+  holds: [] as object[],
+  ended_holds: [] as object[],
 });
 
 /** What a movement says of itself. */
@@ -74,8 +72,9 @@ function event(
   event_id: string,
   amount: bigint,
   reason: Reason,
-) {
-  const row = {
+  fees: Partial<Cost> = {},
+): void {
+  posting.events.push({
     organization_id: account.organization_id,
     wallet_id: account.id,
     effective_time: reason.at,
@@ -84,12 +83,10 @@ function event(
     payment_id: reason.payment_id,
     currency: account.currency,
     amount,
-    network_fee: 0n,
-    processing_fee: 0n,
-  };
-  posting.events.push(row);
+    network_fee: fees.network_fee ?? 0n,
+    processing_fee: fees.processing_fee ?? 0n,
+  });
   posting.touched.set(account, reason.at);
-  return row;
 }
 
 const ownAccount = (account: WalletAccount, kind: NodeAccountKind, currency: string): string =>
@@ -99,14 +96,16 @@ const ownAccount = (account: WalletAccount, kind: NodeAccountKind, currency: str
 const railAccount = (account: WalletAccount): string =>
   account.currency === RAIL_CURRENCY ? account.id : ownAccount(account, 'exchange', RAIL_CURRENCY);
 
-const counterAccount = (account: WalletAccount, other: Counterpart): string =>
-  'wallet' in other
-    ? railAccount(other.wallet)
-    : nodeAccountId(account.organization_id, other.node_id, other.kind, RAIL_CURRENCY);
+/** The other side's account; without one, the wallet's own on the rail. */
+function counterAccount(account: WalletAccount, other: Counterpart | null): string {
+  if (other === null) return railAccount(account);
+  if ('wallet' in other) return railAccount(other.wallet);
+  return nodeAccountId(account.organization_id, other.node_id, other.kind, RAIL_CURRENCY);
+}
 
 /**
- * Records `amount` (base units of `currency`, not negative) from one account to another of the same organization; nothing
- * for 0 or to itself. Changes no wallet's total: who calls it for a wallet does.
+ * Records `amount` (base units of `currency`, not negative) from one account to another of the same organization;
+ * nothing for 0 or to itself. Changes no wallet's total: who calls it for a wallet does.
  */
 export function transfer(
   posting: Posting,
@@ -125,6 +124,12 @@ export function transfer(
     at: reason.at,
   });
 }
+
+/** `transfer` within an account's organization, for one reason. */
+const mover =
+  (posting: Posting, { organization_id }: WalletAccount, reason: Reason) =>
+  (from: string, to: string, amount: bigint, kind: string, currency = RAIL_CURRENCY): void =>
+    transfer(posting, { organization_id, from, to, currency, amount, kind }, reason);
 
 /**
  * Reserves `amount`, in base units of the wallet's currency. Answers the hold's id, or null when less than that is
@@ -176,10 +181,10 @@ export interface Cost {
 }
 
 /**
- * Takes the real cost (the wallet's currency) out of a hold and frees the rest. Principal goes to `to`; the network fee
- * leaves through network_fees to the same side, the processing fee stays with the operator. `rail` (msats) says what moves
- * in bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes out.
- * Throws when the cost exceeds what was held: that is never written.
+ * Takes the real cost (the wallet's currency) out of a hold and frees the rest. Principal goes to `to`; the network
+ * fee leaves through network_fees to the same side, the processing fee stays with the operator. `rail` (msats) says
+ * what moves in bitcoin where the wallet holds dollars: those go to the operator's exchange, and its bitcoin goes
+ * out. Throws when the cost exceeds what was held: that is never written.
  */
 export function capture(
   posting: Posting,
@@ -193,12 +198,9 @@ export function capture(
   if (amount > funds.held) throw new Error(`capture of ${amount} exceeds the hold of ${funds.held}`);
   endHold(posting, account, funds);
   account.total -= amount;
-  const row = event(posting, account, 'captured', funds.hold_id, amount, reason);
-  row.network_fee = cost.network_fee;
-  row.processing_fee = cost.processing_fee;
-  const { organization_id, currency } = account;
-  const move = (from: string, into: string, part: bigint, kind: string, of = RAIL_CURRENCY) =>
-    transfer(posting, { organization_id, from, to: into, currency: of, amount: part, kind }, reason);
+  event(posting, account, 'captured', funds.hold_id, amount, reason, cost);
+  const { currency } = account;
+  const move = mover(posting, account, reason);
   const through = railAccount(account);
   if (through !== account.id) {
     const dollars = cost.principal + cost.network_fee;
@@ -241,13 +243,11 @@ export function credit(
   const id = newId();
   const { amount, processing_fee } = income;
   account.total += amount;
-  const row = event(posting, account, 'credited', id, amount, reason);
-  row.processing_fee = processing_fee;
-  const { organization_id, currency } = account;
-  const move = (source: string, to: string, part: bigint, kind: string, of: string) =>
-    transfer(posting, { organization_id, from: source, to, currency: of, amount: part, kind }, reason);
+  event(posting, account, 'credited', id, amount, reason, { processing_fee });
+  const { currency } = account;
+  const move = mover(posting, account, reason);
   const through = railAccount(account);
-  if (from) move(counterAccount(account, from), through, income.rail_msats, 'credited', RAIL_CURRENCY);
+  if (from) move(counterAccount(account, from), through, income.rail_msats, 'credited');
   if (through !== account.id) {
     const exchange = ownAccount(account, 'exchange', currency);
     move(exchange, account.id, amount + processing_fee, 'exchanged', currency);
@@ -257,20 +257,9 @@ export function credit(
   return id;
 }
 
-/** Moves msats of a wallet of dollars within its operator's accounts. */
-const setMsats = (
-  posting: Posting,
-  account: WalletAccount,
-  move: { from: string; to: string; amount: bigint; kind: string },
-  reason: Reason,
-): void => {
-  const { organization_id } = account;
-  transfer(posting, { organization_id, currency: RAIL_CURRENCY, ...move }, reason);
-};
-
 /**
- * Sets msats aside that came in for a wallet of dollars and cannot be exchanged now: nobody's but the wallet's, and no part
- * of its balance. `from` as for `credit`.
+ * Sets msats aside that came in for a wallet of dollars and cannot be exchanged now: nobody's but the wallet's, and
+ * no part of its balance. `from` as for `credit`.
  */
 export function suspend(
   posting: Posting,
@@ -279,14 +268,13 @@ export function suspend(
   from: Counterpart | null,
   reason: Reason,
 ): void {
-  const source = from ? counterAccount(account, from) : railAccount(account);
-  const to = ownAccount(account, 'suspense', RAIL_CURRENCY);
-  setMsats(posting, account, { from: source, to, amount, kind: 'suspended' }, reason);
+  const suspense = ownAccount(account, 'suspense', RAIL_CURRENCY);
+  mover(posting, account, reason)(counterAccount(account, from), suspense, amount, 'suspended');
 }
 
 /**
- * Hands msats that were set aside to the operator's exchange (`to` null), or back to where the chain took them from. Who
- * calls it knows how many are set aside: the audit would find more.
+ * Hands msats that were set aside to the operator's exchange (`to` null), or back to where the chain took them from.
+ * Who calls it knows how many are set aside: the audit would find more.
  */
 export function resume(
   posting: Posting,
@@ -295,18 +283,16 @@ export function resume(
   to: Counterpart | null,
   reason: Reason,
 ): void {
-  const from = ownAccount(account, 'suspense', RAIL_CURRENCY);
-  const into = to ? counterAccount(account, to) : railAccount(account);
-  setMsats(posting, account, { from, to: into, amount, kind: 'resumed' }, reason);
+  const suspense = ownAccount(account, 'suspense', RAIL_CURRENCY);
+  mover(posting, account, reason)(suspense, counterAccount(account, to), amount, 'resumed');
 }
 
 /** Puts operator's capital into a wallet; `amount` in base units of its currency. */
 export function deposit(posting: Posting, account: WalletAccount, amount: bigint, reason: Reason): void {
   account.total += amount;
   event(posting, account, 'deposited', newId(), amount, reason);
-  const { organization_id, currency } = account;
-  const from = ownAccount(account, 'capital', currency);
-  transfer(posting, { organization_id, from, to: account.id, currency, amount, kind: 'deposited' }, reason);
+  const capital = ownAccount(account, 'capital', account.currency);
+  mover(posting, account, reason)(capital, account.id, amount, 'deposited', account.currency);
 }
 
 /** Takes money (base units of its currency) out of a wallet into capital; false when less is available. */
@@ -314,9 +300,8 @@ export function withdraw(posting: Posting, account: WalletAccount, amount: bigin
   if (availableOf(account) < amount) return false;
   account.total -= amount;
   event(posting, account, 'withdrawn', newId(), amount, reason);
-  const { organization_id, currency } = account;
-  const to = ownAccount(account, 'capital', currency);
-  transfer(posting, { organization_id, from: account.id, to, currency, amount, kind: 'withdrawn' }, reason);
+  const capital = ownAccount(account, 'capital', account.currency);
+  mover(posting, account, reason)(account.id, capital, amount, 'withdrawn', account.currency);
   return true;
 }
 

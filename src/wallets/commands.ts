@@ -23,6 +23,9 @@ import {
   lockLine,
 } from './store.ts';
 
+// Making and ending wallets. A line is locked before the accounts on it, here and wherever a line is changed, so that
+// two of them never wait for each other; under that lock the sum of its wallets' limits cannot change meanwhile.
+
 export interface WalletDeps {
   db: Database;
   nodes: ReadonlyMap<string, LightningNode>;
@@ -89,7 +92,9 @@ export async function removeWallet(
   const { line_of_credit_id } = known;
   await db.transaction(async (sql) => {
     await lockLine(sql, { ...wallet, id: line_of_credit_id });
+    // Payments lock the account, not the line: from here on its total and holds stand still.
     const [account] = await lockWallets(sql, [{ organization_id, id }]);
+    // Another request deleted it since it was looked up.
     if (!account || account.deleted_at !== null) return;
     const { total, held, limit } = account;
     checkEmpty(id, { total, held, open_receive });

@@ -1,6 +1,8 @@
 import type { Sql } from '../core/db.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 
+// A wallet's ledger as it is shown. Events never change; only the payment that one belongs to is read as it is now.
+
 /** One event of a wallet's ledger, with what the payment behind it says of its route. */
 export interface LedgerRow {
   type: 'held' | 'captured' | 'released' | 'credited' | 'deposited' | 'withdrawn';
@@ -50,6 +52,17 @@ export async function readLedger(
   add('from', 'effective_time >=', query.start_date);
   add('until', 'effective_time <=', query.end_date);
   const where = terms.join(' AND ');
+  const { sort_order, limit } = query;
+  const page = `SELECT e.type, e.event_id, e.payment_id, e.currency, e.amount, e.network_fee, e.processing_fee,
+       e.effective_time, p.kind AS payment_kind, p.fee_bps,
+       (SELECT receipt->>'type' FROM jsonb_array_elements(p.receipts) receipt
+        WHERE receipt->>'ledger_id' = e.event_id::text LIMIT 1) AS receipt_type
+     FROM (SELECT * FROM ledger_events WHERE ${where}
+           ORDER BY effective_time ${sort_order}, seq ${sort_order} LIMIT $${values.length + 1} OFFSET $${values.length + 2}) e
+     LEFT JOIN payments p ON e.type IN ('captured', 'credited') AND p.organization_id = e.organization_id
+       AND p.environment_id = $3 AND p.id = e.payment_id
+     ORDER BY e.effective_time ${sort_order}, e.seq ${sort_order}`;
+  // Two statements, two snapshots: an event that commits between them may be in one only. Neither shows half of a step.
   const [[wallet], events] = await Promise.all([
     sql.query<{ total: bigint }>(
       `SELECT (SELECT count(*) FROM ledger_events WHERE ${where}) AS total
@@ -57,31 +70,7 @@ export async function readLedger(
       values,
       `ledger total ${shape}`,
     ),
-    query.limit === 0 ? [] : readPage(sql, query, where, values, shape),
+    limit === 0 ? [] : sql.query<LedgerRow>(page, [...values, limit, query.offset], `ledger page ${shape}`),
   ]);
   return wallet ? { events, total: wallet.total } : null;
-}
-
-function readPage(
-  sql: Sql,
-  query: LedgerQuery,
-  where: string,
-  values: readonly unknown[],
-  shape: string,
-): Promise<LedgerRow[]> {
-  const { sort_order } = query;
-  const next = values.length + 1;
-  return sql.query<LedgerRow>(
-    `SELECT e.type, e.event_id, e.payment_id, e.currency, e.amount, e.network_fee, e.processing_fee,
-       e.effective_time, p.kind AS payment_kind, p.fee_bps,
-       (SELECT receipt->>'type' FROM jsonb_array_elements(p.receipts) receipt
-        WHERE receipt->>'ledger_id' = e.event_id::text LIMIT 1) AS receipt_type
-     FROM (SELECT * FROM ledger_events WHERE ${where}
-           ORDER BY effective_time ${sort_order}, seq ${sort_order} LIMIT $${next} OFFSET $${next + 1}) e
-     LEFT JOIN payments p ON e.type IN ('captured', 'credited') AND p.organization_id = e.organization_id
-       AND p.environment_id = $3 AND p.id = e.payment_id
-     ORDER BY e.effective_time ${sort_order}, e.seq ${sort_order}`,
-    [...values, query.limit, query.offset],
-    `ledger page ${shape}`,
-  );
 }

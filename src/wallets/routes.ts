@@ -30,14 +30,8 @@ export function walletRoutes(given: {
   nodes: ReadonlyMap<string, LightningNode>;
 }): Route[] {
   const deps: WalletDeps = { db: given.db, nodes: given.nodes, time: createTimestamps(given.clock) };
-  return [
-    listRoute(deps),
-    createRoute(deps),
-    getRoute(deps),
-    renameRoute(deps),
-    deleteRoute(deps),
-    ledgerRoute(deps),
-  ];
+  const all = [listRoute, createRoute, getRoute, renameRoute, deleteRoute, ledgerRoute];
+  return all.map((routeOf) => routeOf(deps));
 }
 
 const listRoute = ({ db }: WalletDeps): Route =>
@@ -55,14 +49,10 @@ const listRoute = ({ db }: WalletDeps): Route =>
     success: { status: 200, schema: { type: 'array', items: { $ref: '#/components/schemas/Wallet' } } },
     errors: ERRORS,
     handler: async ({ caller, query }) => {
-      const { organization_id, environment_id } = caller;
-      if (query.environment_id !== undefined && query.environment_id.toLowerCase() !== environment_id)
-        return [];
-      const wallets = await listWallets(db, {
-        organization_id,
-        environment_id,
-        inactive: query.inactive ?? false,
-      });
+      const asked = query.environment_id?.toLowerCase() ?? caller.environment_id;
+      if (asked !== caller.environment_id) return [];
+      // All of them: the contract has no pages here.
+      const wallets = await listWallets(db, { ...caller, inactive: query.inactive ?? false });
       return wallets.map(walletView);
     },
   });
@@ -130,6 +120,7 @@ function getRoute({ db }: WalletDeps): Route {
     permissions: READ,
     success: { status: 200, schema: { $ref: '#/components/schemas/Wallet' } },
     handler: async ({ caller, params: { wallet_id: id } }) => {
+      // By the organization, whose ids are unique: another environment's is then answered like one that does not exist.
       const wallet = await lane.submit({ organization_id: caller.organization_id, id });
       if (wallet?.environment_id !== caller.environment_id) throw walletNotFound(id);
       return walletView(wallet);
@@ -149,15 +140,8 @@ const renameRoute = ({ db, time }: WalletDeps): Route =>
     success: { status: 202 },
     handler: async ({ caller, params: { wallet_id: id }, body }) => {
       requireFeature(caller.features, 'payments');
-      const { organization_id, environment_id } = caller;
       // A deleted wallet can be read but takes no more changes.
-      const renamed = await renameWallet(db, {
-        organization_id,
-        environment_id,
-        id,
-        name: body.name,
-        at: time(),
-      });
+      const renamed = await renameWallet(db, { ...caller, id, name: body.name, at: time() });
       if (!renamed) throw walletNotFound(id);
     },
   });
@@ -172,8 +156,7 @@ const deleteRoute = (deps: WalletDeps): Route =>
     success: { status: 202 },
     handler: async ({ caller, params }) => {
       requireFeature(caller.features, 'payments');
-      const { organization_id, environment_id } = caller;
-      await removeWallet(deps, { organization_id, environment_id, id: params.wallet_id });
+      await removeWallet(deps, { ...caller, id: params.wallet_id });
     },
   });
 
@@ -203,15 +186,10 @@ const ledgerRoute = ({ db }: WalletDeps): Route =>
     }),
     success: { status: 200, schema: { $ref: '#/components/schemas/Ledger' } },
     handler: async ({ caller, params: { wallet_id }, query }) => {
-      const { organization_id, environment_id } = caller;
-      const offset = query.offset ?? 0;
-      const limit = Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE);
-      const { payment_id, start_date, end_date } = query;
+      const page = { offset: query.offset ?? 0, limit: Math.min(query.limit ?? DEFAULT_PAGE, MAX_PAGE) };
       const sort_order = query.sort_order === 'ASC' ? 'ASC' : 'DESC';
-      const page = { payment_id, start_date, end_date, sort_order, offset, limit } as const;
-      const ledger = await readLedger(db, { organization_id, environment_id, wallet_id, ...page });
+      const ledger = await readLedger(db, { ...query, ...caller, ...page, wallet_id, sort_order });
       if (!ledger) throw walletNotFound(wallet_id);
-      const { events, total } = ledger;
-      return { items: events.map(ledgerEventView), offset, limit, total };
+      return { items: ledger.events.map(ledgerEventView), ...page, total: ledger.total };
     },
   });

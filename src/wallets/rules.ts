@@ -3,6 +3,8 @@ import type { EnvironmentRef } from '../core/ids.ts';
 import { MAX_LIMIT, maxOf } from '../core/money.ts';
 import type { LightningNode } from '../lightning/node.ts';
 
+// What decides whether a wallet may be made or deleted: pure, on rows that the caller has locked.
+
 /** A validated request for a wallet. The limit is in base units of its line's currency. */
 export interface NewWallet extends EnvironmentRef {
   id: string;
@@ -86,6 +88,7 @@ export function checkLine(
   if (line.network !== wallet.network) {
     throw new ApiError('line_of_credit_network_mismatch', `the line of credit is on ${line.network}`);
   }
+  // A node that is registered no more: nothing could come to such a wallet, or leave it.
   if (!nodes.has(line.node_id)) throw invalidFields(['network'], "the line's node is not in service here");
   const free = line.limit - line.allocated_limit;
   if (wallet.limit > free) {

@@ -23,6 +23,7 @@ export interface WalletRow extends EnvironmentRef {
   holds: { id: string; amount: string; effective_time: string }[] | null;
 }
 
+// Balance and holds by one statement, so of one moment: what is available always adds up.
 const READ = `
   SELECT w.organization_id, w.id, w.environment_id, w.line_of_credit_id, w.network, w.name, w.metadata,
     w.created_at, w.updated_at, w.deleted_at,
@@ -56,7 +57,10 @@ export const listWallets = (sql: Sql, scope: EnvironmentRef & { inactive: boolea
 const LINE =
   'id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at, send_bps, receive_bps';
 
-/** Locks a line of an environment; undefined when it has none with this id. */
+/**
+ * Locks a line of an environment; undefined when it has none with this id. The weakest lock that keeps other changes
+ * away: quotes, whose foreign keys name the line, do not wait for it.
+ */
 export async function lockLine(
   sql: Sql,
   ref: EnvironmentRef & { id: string },
@@ -80,6 +84,7 @@ export async function bringLine(sql: Sql, organization_id: string, line: LockedL
     [organization_id, line.environment_id],
     'lock environment',
   );
+  // A statement of its own: it sees what another first wallet has committed while this one waited for the lock.
   const made = await sql.query(
     `INSERT INTO lines_of_credit (organization_id, id, environment_id, node_id, network, currency, "limit")
      SELECT $1, $2, $3, $4, $5, $6, $7
@@ -118,6 +123,7 @@ export async function insertWallet(
   await allocate(sql, organization_id, line.id, limit);
 }
 
+/** Changes a line's share; the table refuses more than the line's limit, whatever was judged before. */
 const allocate = (sql: Sql, organization_id: string, line_id: string, amount: bigint): Promise<unknown> =>
   sql.query(
     `UPDATE lines_of_credit SET allocated_limit = allocated_limit + $3, updated_at = now()
@@ -144,8 +150,8 @@ export async function renameWallet(
 export async function findWallet(
   sql: Sql,
   wallet: EnvironmentRef & { id: string },
-): Promise<{ line_of_credit_id: string; deleted_at: string | null } | undefined> {
-  const [row] = await sql.query<{ line_of_credit_id: string; deleted_at: string | null }>(
+): Promise<Pick<WalletRow, 'line_of_credit_id' | 'deleted_at'> | undefined> {
+  const [row] = await sql.query<WalletRow>(
     `SELECT line_of_credit_id, deleted_at FROM wallets
      WHERE organization_id = $1 AND id = $2 AND environment_id = $3`,
     [wallet.organization_id, wallet.id, wallet.environment_id],
@@ -156,19 +162,16 @@ export async function findWallet(
 
 /** Whether a receive of the wallet can still be paid. */
 export async function hasOpenReceive(sql: Sql, ref: WalletRef): Promise<boolean> {
-  // Money that came and waits for a rate; less than a cent waits longer, and keeps no wallet alive.
-  const waiting = await sql.query(
-    `SELECT FROM jobs WHERE organization_id = $1 AND wallet_id = $2 AND kind = 'exchange'
-       AND run_at < now() + interval '1 minute' LIMIT 1`,
-    [ref.organization_id, ref.id],
-    'money of wallet in suspense',
-  );
-  if (waiting.length > 0) return true;
-  // Newest first: what is open was made lately, so a wallet in use is refused after a few rows.
+  // Money that came and waits for a rate; less than a cent waits longer, and keeps no wallet alive. Of the receives the
+  // newest come first: what is open was made lately, so a wallet in use is refused after a few rows.
   const rows = await sql.query(
-    `SELECT FROM payments
-     WHERE organization_id = $1 AND wallet_id = $2 AND direction = 'receive' AND state IN ('generating', 'receiving')
-     ORDER BY created_at DESC, id DESC LIMIT 1`,
+    `(SELECT FROM jobs WHERE organization_id = $1 AND wallet_id = $2 AND kind = 'exchange'
+        AND run_at < now() + interval '1 minute' LIMIT 1)
+     UNION ALL
+     (SELECT FROM payments
+      WHERE organization_id = $1 AND wallet_id = $2 AND direction = 'receive' AND state IN ('generating', 'receiving')
+      ORDER BY created_at DESC, id DESC LIMIT 1)
+     LIMIT 1`,
     [ref.organization_id, ref.id],
     'open receive of wallet',
   );

@@ -13,6 +13,7 @@ export function walletView(wallet: WalletRow): object {
     // A movement is an event of the wallet too. Both are RFC 3339 in UTC, so text order is time order.
     updated_at: wallet.updated_at > wallet.balance_at ? wallet.updated_at : wallet.balance_at,
     deleted_at: wallet.deleted_at,
+    // A deletion is done with its request, or was refused: it cannot fail later, and `error` has nothing to tell.
     deletion_failed_at: null,
     name: wallet.name,
     organization_id: wallet.organization_id,
@@ -32,6 +33,7 @@ export function walletView(wallet: WalletRow): object {
         currency,
       },
     ],
+    // Of sends in flight, and of money that the chain took back after it was credited.
     holds: (wallet.holds ?? []).map((hold) => ({
       id: hold.id,
       amount: signedAmount(currency, BigInt(hold.amount)),
