@@ -1,6 +1,5 @@
-import { RawTx } from '@scure/btc-signer';
-import { outputsOfSpender } from './block.ts';
-import { bytesOf, failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import { amountsOf, outputsOfSpender } from './block.ts';
+import { failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
 import { ownOutputs, type LndTransaction } from './lnd-chain.ts';
 import type { NodeBooks } from './node.ts';
 
@@ -137,9 +136,6 @@ function claimedOnChain({ resolutions }: ClosedChannel): bigint {
   return claimed('INCOMING_HTLC', 'CLAIMED') + claimed('OUTGOING_HTLC', 'TIMEOUT');
 }
 
-const amountsOf = (raw_tx_hex: string): bigint[] =>
-  RawTx.decode(Uint8Array.from(bytesOf(raw_tx_hex))).outputs.map(({ amount }) => amount);
-
 /** Looks up the closings that are not known yet, of channels that this node opened, in their blocks. */
 async function readClosings(
   client: LndClient,
@@ -161,7 +157,7 @@ async function closingInBlock(
     const height = { block_height: block_height.toString() };
     const { block_hash } = await client.ask<{ block_hash: Uint8Array }>('blocks', 'getBlockHash', height);
     const { raw_block } = await client.ask<{ raw_block: Uint8Array }>('blocks', 'getBlock', { block_hash });
-    return outputsOfSpender(Buffer.from(raw_block), channel_point);
+    return outputsOfSpender(raw_block, channel_point);
   } catch (error) {
     // A link that broke is asked again with the next look; an answer of the node's own is its last word.
     if (isLinkFailure(failureOf(error))) throw error;

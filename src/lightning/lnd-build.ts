@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { RawTx, Transaction } from '@scure/btc-signer';
 import { checkAddress } from './address.ts';
-import { bytesOf, failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import { transactionId } from './block.ts';
+import { failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
 import type { BuildRequest, BuiltTransaction, ChainParams } from './node.ts';
 
 export interface LndChainDeps {
@@ -116,7 +117,3 @@ async function hasMoneyLater(client: LndClient, amount_sats: bigint): Promise<bo
   const balance = await client.ask<{ total_balance: string }>('default', 'walletBalance', { min_confs: 0 });
   return BigInt(balance.total_balance) > amount_sats;
 }
-
-/** The id of a signed transaction. */
-const transactionId = (raw: string): string =>
-  Transaction.fromRaw(bytesOf(raw), { allowUnknownOutputs: true, allowUnknownInputs: true }).id;

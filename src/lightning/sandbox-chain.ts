@@ -2,13 +2,8 @@ import { timeText, type Clock } from '../core/clock.ts';
 import type { Sql } from '../core/db.ts';
 import { checkAddress, CHAINS } from './address.ts';
 import type { BuildRequest, BuiltTransaction, ChainTransaction } from './node.ts';
-import {
-  FEE_SATS,
-  makeTransaction,
-  transactionIdOf,
-  type MadeTransaction,
-  type Sandbox,
-} from './sandbox-keys.ts';
+import { transactionId } from './block.ts';
+import { FEE_SATS, makeTransaction, type MadeTransaction, type Sandbox } from './sandbox-keys.ts';
 
 // The sandbox's chain: blocks when told or by the clock, a mempool, replacements, reorganizations.
 
@@ -85,7 +80,7 @@ export async function buildTransaction(
 
 export async function broadcast({ db }: Sandbox, raw: string): Promise<void> {
   await db.query(`UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`, [
-    transactionIdOf(raw),
+    transactionId(raw),
   ]);
 }
 

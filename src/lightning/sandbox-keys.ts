@@ -5,6 +5,7 @@ import secp256k1 from 'secp256k1';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { CHAINS } from './address.ts';
+import { transactionId } from './block.ts';
 import { encodeInvoice } from './bolt11.ts';
 import type { Invoice, InvoiceRequest } from './node.ts';
 
@@ -61,14 +62,6 @@ export const FEE_SATS = 141n;
 const CHANGE_SATS = 100_000n;
 const RBF_SEQUENCE = 0xfffffffd;
 
-/** The id that these signed bytes have on the chain: the double hash without witnesses, reversed. */
-export function transactionIdOf(raw: string): string {
-  const { segwitFlag: _flag, witnesses: _witnesses, ...body } = RawTx.decode(Buffer.from(raw, 'hex'));
-  return sha256(sha256(RawTx.encode({ ...body, segwitFlag: false })))
-    .reverse()
-    .toString('hex');
-}
-
 /** A transaction that pays `amount_sats` to `script`; its input is the sandbox's own invention. */
 export function makeTransaction(seed: Buffer, script: Uint8Array, amount_sats: bigint): MadeTransaction {
   const input = { txid: randomBytes(32), index: 0, finalScriptSig: new Uint8Array(), sequence: RBF_SEQUENCE };
@@ -84,5 +77,5 @@ export function makeTransaction(seed: Buffer, script: Uint8Array, amount_sats: b
   };
   const witness = [randomBytes(71), Buffer.from(secp256k1.publicKeyCreate(derive(seed, 'address', 'input')))];
   const raw = Buffer.from(RawTx.encode({ ...body, segwitFlag: true, witnesses: [witness] })).toString('hex');
-  return { tx_id: transactionIdOf(raw), raw, vout: 0 };
+  return { tx_id: transactionId(raw), raw, vout: 0 };
 }
