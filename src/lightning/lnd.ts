@@ -27,12 +27,18 @@ interface Info {
 }
 
 /** Chains that a node may be on to serve each network; the first is assumed until the node has answered. */
-const CHAINS_OF: Record<Network, readonly string[]> = {
+const CHAINS_OF: Record<Network, readonly [string, ...string[]]> = {
   mainnet: ['mainnet'],
   testnet: ['testnet', 'testnet4', 'regtest'],
   signet: ['signet'],
   mutinynet: ['signet'],
 };
+
+function chainParams(chain: string): ChainParams {
+  const params = (CHAINS as Record<string, ChainParams>)[chain];
+  if (!params) throw new Error(`no chain ${chain} is known here`);
+  return params;
+}
 
 const PROBE_TIMEOUT_MS = 10_000;
 const PING_MS = 5000;
@@ -45,21 +51,6 @@ const NO_INVOICE = (2n ** 63n - 1n).toString();
 const OVERLAP = 100n;
 /** After its deadline a call is refused; the margin is for the clocks, which are compared to the second. */
 const CALL_WINDOW_MS = CALL_DEADLINE_MS + 10_000;
-
-/** What addresses and invoices look like on each chain that lnd names. */
-const PARAMS: Record<string, ChainParams> = {
-  mainnet: CHAINS.mainnet,
-  testnet: CHAINS.testnet,
-  testnet4: CHAINS.testnet,
-  signet: CHAINS.mutinynet,
-  regtest: CHAINS.regtest,
-};
-
-function chainParams(chain: string): ChainParams {
-  const params = PARAMS[chain];
-  if (!params) throw new Error(`no chain ${chain} is known here`);
-  return params;
-}
 
 /** Who answers, or what is wrong with a node that does. Rejects when it does not answer. */
 async function meet(client: LndClient, options: LndOptions): Promise<NodeIdentity | { fault: string }> {
@@ -78,7 +69,7 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
   const { log } = options;
   const client = openLnd(options);
   const closings: ClosingOutputs = new Map();
-  let chain: ChainParams = chainParams(options.last_chain ?? CHAINS_OF[options.network][0] ?? '');
+  let chain = chainParams(options.last_chain ?? CHAINS_OF[options.network][0]);
   let ahead_ms = 0;
   let up = false;
   let trouble = 'not connected yet';

@@ -10,20 +10,8 @@ import { CHAINS, checkAddress } from '../lightning/address.ts';
 import { InvalidUri, parseBip21 } from '../lightning/bip21.ts';
 import { decodeInvoice, InvalidInvoice } from '../lightning/bolt11.ts';
 import type { SandboxNode } from '../lightning/sandbox.ts';
-import type { SendFailure } from '../lightning/node.ts';
+import { SEND_FAILURES, type SendFailure } from '../lightning/node.ts';
 
-const FAILURES: SendFailure[] = [
-  'no_route',
-  'upstream_failure',
-  'insufficient_funds',
-  'invalid_bolt11_invoice',
-  'invalid_payment_amount',
-  'rejected',
-  'node_permission_denied',
-  'transaction_build_failed',
-  'broadcast_failed',
-  'broadcast_fee_above_max',
-];
 const DEFAULT_EXPIRY_SECONDS = 3600;
 // The bound that the HTTP answer keeps; a settlement takes milliseconds.
 const WAIT_MS = 30_000;
@@ -50,7 +38,7 @@ const InvoiceBody = Type.Object({
       Type.Literal('unknown'),
     ]),
   ),
-  failure_code: Type.Optional(Type.Unsafe<SendFailure>({ type: 'string', enum: FAILURES })),
+  failure_code: Type.Optional(Type.Unsafe<SendFailure>({ type: 'string', enum: [...SEND_FAILURES] })),
   fee_msats: Type.Optional(wireInteger('u-int64', { minimum: 0 })),
   delay_ms: Type.Optional(uint32({ maximum: 3_600_000 })),
 });
