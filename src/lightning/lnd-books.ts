@@ -1,14 +1,19 @@
+import { toMsats } from '../core/money.ts';
 import { amountsOf, outputsOfSpender } from './block.ts';
 import { failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
-import { ownOutputs, type LndTransaction } from './lnd-chain.ts';
+import {
+  blockHeight,
+  listChannels,
+  listPending,
+  LOCAL,
+  ownOutputs,
+  sumOf,
+  walletTransactions,
+  type OpenChannel,
+  type PendingChannel,
+} from './lnd-lists.ts';
 import type { NodeBooks } from './node.ts';
 
-interface OpenChannel {
-  channel_point: string;
-  capacity: string;
-  initiator: boolean;
-  push_amount_sat: string;
-}
 interface ClosedChannel {
   channel_point: string;
   closing_tx_hash: string;
@@ -19,26 +24,12 @@ interface ClosedChannel {
   close_type: string;
   resolutions: { resolution_type: string; outcome: string; amount_sat: string }[];
 }
-interface PendingChannel {
-  channel_point: string;
-  capacity: string;
-  local_balance: string;
-  remote_balance: string;
-  initiator: string;
-}
-interface Pending {
-  pending_open_channels: { channel: PendingChannel }[];
-  waiting_close_channels: { channel: PendingChannel }[];
-  pending_force_closing_channels: { channel: PendingChannel }[];
-}
 interface Forwarding {
   forwarding_events: { fee_msat: string }[];
   last_offset_index: number;
 }
 
-const MSATS_PER_SAT = 1000n;
 const FORWARDS_PER_PAGE = 10_000;
-const LOCAL = 'INITIATOR_LOCAL';
 const ANCHOR_SATS = 330n;
 
 /**
@@ -54,16 +45,13 @@ export async function lndBooks(
   forward_index: number,
   closings: ClosingOutputs,
 ): Promise<NodeBooks> {
-  const [info, { transactions }, { channels: open }, { channels: closed }, pending, forwarded] =
+  const [tip_height, transactions, open, { channels: closed }, { opening, closing }, forwarded] =
     await Promise.all([
-      client.ask<{ block_height: number }>('default', 'getInfo', {}),
-      client.ask<{ transactions: LndTransaction[] }>('default', 'getTransactions', {
-        start_height: since_height,
-        end_height: -1,
-      }),
-      client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
+      blockHeight(client),
+      walletTransactions(client, since_height),
+      listChannels(client),
       client.ask<{ channels: ClosedChannel[] }>('default', 'closedChannels', {}),
-      client.ask<Pending>('default', 'pendingChannels', {}),
+      listPending(client),
       forwardedSince(client, forward_index),
     ]);
   for (const { tx_hash, raw_tx_hex } of transactions) {
@@ -74,7 +62,7 @@ export async function lndBooks(
   // A node that is met for the first time is worth what it is: how its channels ended is of no interest.
   if (since_height > 0) await readClosings(client, closed, closings);
   return {
-    tip_height: info.block_height,
+    tip_height,
     transactions: transactions
       .filter(({ num_confirmations }) => num_confirmations > 0)
       .map((transaction) => ({
@@ -85,14 +73,9 @@ export async function lndBooks(
       })),
     opened: [
       ...open.map((channel) => ({ channel: channel.channel_point, worth_msats: openedWorth(channel) })),
-      ...pending.pending_open_channels.map(({ channel }) => ({
-        channel: channel.channel_point,
-        worth_msats: pendingWorth(channel),
-      })),
+      ...opening.map((channel) => ({ channel: channel.channel_point, worth_msats: pendingWorth(channel) })),
     ],
-    closing: [...pending.waiting_close_channels, ...pending.pending_force_closing_channels].map(
-      ({ channel }) => channel.channel_point,
-    ),
+    closing: closing.map(({ channel }) => channel.channel_point),
     closed: closed
       .filter(({ close_type }) => close_type !== 'FUNDING_CANCELED')
       .map((channel) => ({
@@ -105,10 +88,10 @@ export async function lndBooks(
 
 /** What we put in: all but what was given to the peer, or what the peer gave. */
 const openedWorth = ({ capacity, initiator, push_amount_sat }: OpenChannel): bigint =>
-  (initiator ? BigInt(capacity) - BigInt(push_amount_sat) : BigInt(push_amount_sat)) * MSATS_PER_SAT;
+  toMsats(initiator ? BigInt(capacity) - BigInt(push_amount_sat) : BigInt(push_amount_sat));
 
 const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: PendingChannel): bigint =>
-  (initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance)) * MSATS_PER_SAT;
+  toMsats(initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance));
 
 /**
  * What we had in: our balance, HTLCs that came to us on the chain, and as the opener what the closing transaction took as its fee and for anchors.
@@ -116,11 +99,10 @@ const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: Pe
  */
 function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
   const balance = BigInt(channel.settled_balance) + claimedOnChain(channel);
-  if (channel.open_initiator !== LOCAL || !outputs) return balance * MSATS_PER_SAT;
-  const paid = outputs.reduce((sum, amount) => sum + amount, 0n);
+  if (channel.open_initiator !== LOCAL || !outputs) return toMsats(balance);
   const forced = channel.close_type !== 'COOPERATIVE_CLOSE';
   const anchors = forced ? BigInt(outputs.filter((amount) => amount === ANCHOR_SATS).length) : 0n;
-  return (balance + BigInt(channel.capacity) - paid + anchors * ANCHOR_SATS) * MSATS_PER_SAT;
+  return toMsats(balance + BigInt(channel.capacity) - sumOf(outputs) + anchors * ANCHOR_SATS);
 }
 
 /**
@@ -129,9 +111,11 @@ function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
  */
 function claimedOnChain({ resolutions }: ClosedChannel): bigint {
   const sum = (type: string, outcome: string): bigint =>
-    resolutions
-      .filter((one) => one.resolution_type === type && one.outcome === outcome)
-      .reduce((total, { amount_sat }) => total + BigInt(amount_sat), 0n);
+    sumOf(
+      resolutions
+        .filter((one) => one.resolution_type === type && one.outcome === outcome)
+        .map(({ amount_sat }) => amount_sat),
+    );
   const claimed = (type: string, last: string): bigint => sum(type, 'FIRST_STAGE') || sum(type, last);
   return claimed('INCOMING_HTLC', 'CLAIMED') + claimed('OUTGOING_HTLC', 'TIMEOUT');
 }

@@ -1,6 +1,6 @@
 import { createHash, createHmac } from 'node:crypto';
 import type { CancelOutcome, Invoice, InvoiceRequest, SettledInvoice } from './node.ts';
-import { bytesOf, failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import { bytesOf, failureOf, hexOf, inTurns, isLinkFailure, type LndClient } from './lnd-client.ts';
 
 interface AddedInvoice {
   payment_request: string;
@@ -28,23 +28,6 @@ export interface LndInvoicesDeps {
 
 // A node answers a few hundred of these a second; more at once only fill its queue.
 const LOOKUPS_AT_ONCE = 16;
-
-/** Runs `work` over all items, a bounded number at a time, answers in their order. */
-export async function inTurns<T, R>(
-  items: readonly T[],
-  at_once: number,
-  work: (item: T) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = [];
-  let next = 0;
-  const runner = async (): Promise<void> => {
-    for (let index = next++; index < items.length; index = next++) {
-      results[index] = await work(items[index] as T);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(at_once, items.length) }, runner));
-  return results;
-}
 
 export const settledOf = (invoice: LndInvoice): SettledInvoice => ({
   payment_hash: hexOf(invoice.r_hash),

@@ -1,7 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import type { PayRequest, SendFailure, SendOutcome } from './node.ts';
-import { bytesOf, failureOf, isLinkFailure, type LndClient, type LndFailure } from './lnd-client.ts';
-import { inTurns } from './lnd-invoices.ts';
+import { bytesOf, failureOf, inTurns, isLinkFailure, type LndClient, type LndFailure } from './lnd-client.ts';
 import { withDeadline } from './lnd-macaroon.ts';
 
 interface LndPayment {

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { CHAINS } from './address.ts';
-import { openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
+import { failureOf, openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
 import { lndBooks, type ClosingOutputs } from './lnd-books.ts';
 import { lndChain } from './lnd-chain.ts';
 import { lndInvoices, settledOf, type LndInvoice } from './lnd-invoices.ts';
@@ -152,7 +152,7 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   ) => {
     const stream = client.listen<LndInvoice>(service, method, request);
     stream.on('data', on);
-    stream.on('error', (error) => breakUp(`${method}: ${error.details}`));
+    stream.on('error', (error) => breakUp(`${method}: ${failureOf(error).details}`));
     stream.on('end', () => breakUp(`${method} ended`));
     streams.push(stream);
   };
