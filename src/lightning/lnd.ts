@@ -1,4 +1,6 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { within } from '../core/clock.ts';
 import { CHAINS } from './address.ts';
 import { failureOf, openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
 import { lndBooks, type ClosingOutputs } from './lnd-books.ts';
@@ -44,7 +46,7 @@ const PROBE_TIMEOUT_MS = 10_000;
 const PING_MS = 5000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
-const WATCH_MS = 250;
+const STOP_MS = 250;
 // Only settlements are listened for: invoices up to this index, which none reaches, are not told when they are made.
 const NO_INVOICE = (2n ** 63n - 1n).toString();
 // A settlement index of another process may be stored before a lower one: this far back is told again.
@@ -215,11 +217,6 @@ function createConnection({ log, connect, lost }: ConnectionDeps) {
   const ending = new AbortController();
   const stopping = new Promise<void>((resolve) => ending.signal.addEventListener('abort', () => resolve()));
   let running: Promise<void> = Promise.resolve();
-  const sleep = async (pause_ms: number): Promise<void> => {
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([stopping, new Promise((done) => (timer = setTimeout(done, pause_ms)))]);
-    clearTimeout(timer);
-  };
   async function run(listener: NodeListener): Promise<void> {
     let pause_ms = FIRST_PAUSE_MS;
     let told = '';
@@ -238,7 +235,7 @@ function createConnection({ log, connect, lost }: ConnectionDeps) {
           log.warn({ reason }, 'node not connected, will be tried again');
         told = reason;
       }
-      await sleep(pause_ms);
+      await setTimeout(pause_ms, undefined, { signal: ending.signal }).catch(() => {});
       pause_ms = Math.min(pause_ms * 2, LONGEST_PAUSE_MS);
     }
   }
@@ -248,7 +245,7 @@ function createConnection({ log, connect, lost }: ConnectionDeps) {
     },
     async stop(): Promise<void> {
       ending.abort();
-      await Promise.race([running, new Promise((done) => setTimeout(done, WATCH_MS))]);
+      await within(running, STOP_MS, () => {});
     },
   };
 }

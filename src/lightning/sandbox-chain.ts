@@ -169,13 +169,3 @@ export const replace = ({ db, seed }: Sandbox, tx_id: string, to_us: boolean): P
     if (to_us) await intoMempool(sql, made, old.address, old.amount_sats);
     return made.tx_id;
   });
-
-/** What the wallet has, in sats. */
-export async function chainSats({ db }: Sandbox): Promise<bigint> {
-  const [sum] = await db.query<{ sats: string }>(
-    `SELECT coalesce(sum(CASE direction WHEN 'in' THEN amount_sats ELSE -amount_sats - fee_sats END)
-       FILTER (WHERE state = 'mined' OR (direction = 'out' AND state = 'mempool')), 0)::text AS sats
-     FROM sandbox_transactions`,
-  );
-  return BigInt(sum?.sats ?? 0);
-}

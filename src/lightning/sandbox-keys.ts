@@ -2,6 +2,7 @@ import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import { RawTx } from '@scure/btc-signer';
 import secp256k1 from 'secp256k1';
+import { createLane } from '../core/batch.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { CHAINS } from './address.ts';
@@ -15,6 +16,18 @@ export interface Sandbox {
   clock: Clock;
   seed: Buffer;
 }
+
+/** Calls that arrive while one runs share the next: the sandbox must not be what a load test measures. */
+export const together = <Call, Answer>(
+  concurrency: number,
+  run: (calls: readonly Call[]) => Promise<readonly Answer[]>,
+): ((call: Call) => Promise<Answer>) =>
+  createLane<Call, Answer>({
+    max_batch: 256,
+    max_queue: 100_000,
+    concurrency,
+    run: async (calls) => (await run(calls)).map((value) => ({ ok: true, value })),
+  }).submit;
 
 /** Everything secret of the sandbox follows from its seed and a name: nothing else needs to be stored. */
 export const derive = (seed: Buffer, purpose: string, name: string): Buffer =>

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { createLane } from '../core/batch.ts';
 import { timeText } from '../core/clock.ts';
 import { insertRows, rowsParameter } from '../core/db.ts';
 import type { Invoice, LightningNode, PayRequest, SendFailure, SendOutcome } from './node.ts';
-import { createInvoiceMaker, derive, type Sandbox } from './sandbox-keys.ts';
+import { createInvoiceMaker, derive, together, type Sandbox } from './sandbox-keys.ts';
 
 // Sends from the sandbox node to invoices of a helpful outside node.
 
@@ -124,14 +123,9 @@ async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[])
 /** Makes invoices of the outside node. */
 export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
   const make = createInvoiceMaker(seed, 'outside');
-  const lane = createLane<OutsideRow, void>({
-    max_batch: 256,
-    max_queue: 100_000,
-    concurrency: 1,
-    run: async (rows) => {
-      await insertRows(db, 'sandbox_outside_invoices', rows);
-      return rows.map(() => ({ ok: true as const, value: undefined }));
-    },
+  const store = together(1, async (rows: readonly OutsideRow[]) => {
+    await insertRows(db, 'sandbox_outside_invoices', rows);
+    return rows;
   });
   return async (wanted: OutsideInvoice): Promise<Invoice> => {
     const { amount_msats, description, expiry_seconds, ...treatment } = wanted;
@@ -139,7 +133,7 @@ export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
     // An invoice tells its time in whole seconds.
     const created_at_ms = Math.floor(clock.now() / 1000) * 1000;
     const invoice = make(preimage, { amount_msats, description, expiry_seconds, created_at_ms });
-    await lane.submit({
+    await store({
       payment_hash: invoice.payment_hash,
       preimage: preimage.toString('hex'),
       amount_msats,
@@ -152,16 +146,10 @@ export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
 
 /** Pays invoices of the outside node. A database that is away is a node whose answer did not come. */
 export function createPay(sandbox: Sandbox): LightningNode['pay'] {
-  const lane = createLane<PayRequest, SendOutcome>({
-    max_batch: 256,
-    max_queue: 100_000,
-    concurrency: 2,
-    run: async (requests) =>
-      (await payBatch(sandbox, requests)).map((value) => ({ ok: true as const, value })),
-  });
+  const pay = together(2, (requests: readonly PayRequest[]) => payBatch(sandbox, requests));
   return (requests) =>
     requests.map((request) =>
-      lane.submit(request).catch((error: Error) => ({ state: 'unknown' as const, detail: error.message })),
+      pay(request).catch((error: Error) => ({ state: 'unknown', detail: error.message })),
     );
 }
 
@@ -190,10 +178,7 @@ export async function release(
 }
 
 /** Ends what is due; answers what ended. */
-export async function endDue({
-  db,
-  clock,
-}: Sandbox): Promise<{ payment_hash: string; outcome: SendOutcome }[]> {
+export async function endDue({ db, clock }: Sandbox) {
   const rows = await db.query<PaymentRow>(
     `UPDATE sandbox_payments p SET state = p.ends_as FROM (
        SELECT payment_hash FROM sandbox_payments
@@ -211,12 +196,4 @@ export async function lastPaymentIndex({ db }: Sandbox): Promise<bigint> {
     'SELECT max(payment_index) AS last FROM sandbox_payments',
   );
   return row?.last ?? 0n;
-}
-
-/** What went out, fees included, in msats. */
-export async function sentMsats({ db }: Sandbox): Promise<bigint> {
-  const [sum] = await db.query<{ msats: string }>(
-    `SELECT coalesce(sum(amount_msats + fee_msats), 0)::text AS msats FROM sandbox_payments WHERE state = 'settled'`,
-  );
-  return BigInt(sum?.msats ?? 0);
 }
