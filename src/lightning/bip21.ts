@@ -1,3 +1,4 @@
+import { Decimal } from '@scure/btc-signer';
 import { MAX_BTC_MSATS, MSATS_PER_BTC, toMsats } from '../core/money.ts';
 
 /** A URI that must not be paid; the message says why. */
@@ -12,7 +13,6 @@ export interface PaymentUri {
 }
 
 const AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/;
-const DECIMALS = 8;
 const MAX_LENGTH = 8192;
 
 /** A decimal amount of BTC as msats, without ever being a float. */
@@ -20,7 +20,7 @@ function readAmount(text: string): bigint {
   const [, whole, fraction = ''] = AMOUNT.exec(text) ?? [];
   if (whole === undefined)
     throw new InvalidUri('amount must be a decimal number of BTC with at most 8 places');
-  const amount = BigInt(whole) * MSATS_PER_BTC + toMsats(BigInt(fraction.padEnd(DECIMALS, '0')));
+  const amount = BigInt(whole) * MSATS_PER_BTC + toMsats(BigInt(fraction.padEnd(8, '0')));
   if (amount > MAX_BTC_MSATS) throw new InvalidUri('amount is above 21,000,000 BTC');
   return amount;
 }
@@ -84,11 +84,7 @@ export interface UriFields {
 /** Writes a `bitcoin:` URI; the amount in BTC without trailing zeros. */
 export function formatBip21({ address, amount_sats, invoice, label }: UriFields): string {
   const parameters: string[] = [];
-  if (amount_sats !== undefined) {
-    const digits = amount_sats.toString().padStart(DECIMALS + 1, '0');
-    const fraction = digits.slice(-DECIMALS).replace(/0+$/, '');
-    parameters.push(`amount=${digits.slice(0, -DECIMALS)}${fraction === '' ? '' : `.${fraction}`}`);
-  }
+  if (amount_sats !== undefined) parameters.push(`amount=${Decimal.encode(amount_sats)}`);
   if (label) parameters.push(`label=${encodeURIComponent(label)}`);
   if (invoice !== undefined) parameters.push(`lightning=${invoice}`);
   return `bitcoin:${address}${parameters.length > 0 ? `?${parameters.join('&')}` : ''}`;

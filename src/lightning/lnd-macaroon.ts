@@ -66,20 +66,11 @@ export const withDeadline = (macaroon: Buffer, at_ms: number): Buffer =>
 /** Part of connecting: a link that swallows everything is found out soon. */
 const CHECK_TIMEOUT_MS = 5000;
 
-interface Check {
-  valid: boolean;
-}
-
 async function isValid(client: LndClient, macaroon: Buffer, fullMethod: string): Promise<boolean> {
   try {
-    const request = { macaroon, fullMethod, check_default_perms_from_full_method: true };
-    const { valid } = await client.ask<Check>(
-      'default',
-      'checkMacaroonPermissions',
-      request,
-      CHECK_TIMEOUT_MS,
-    );
-    return valid;
+    const asked = { macaroon, fullMethod, check_default_perms_from_full_method: true };
+    const method = 'checkMacaroonPermissions';
+    return (await client.ask<{ valid: boolean }>('default', method, asked, CHECK_TIMEOUT_MS)).valid;
   } catch (error) {
     if (isLinkFailure(failureOf(error))) throw error;
     return false;
