@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { timeText } from '../core/clock.ts';
-import { insertRows, rowsParameter } from '../core/db.ts';
+import { insertRows, rowsParameter, type Row, type Sql } from '../core/db.ts';
 import type { Invoice, LightningNode, PayRequest, SendFailure, SendOutcome } from './node.ts';
 import { createInvoiceMaker, derive, together, type Sandbox } from './sandbox-keys.ts';
 
@@ -49,7 +49,7 @@ const failed = (code: SendFailure): SendOutcome => ({
   detail: `the sandbox network answered ${code}`,
 });
 
-type Plan = { fail: SendFailure } | { row: object; answer: 'state' | 'unknown' };
+type Plan = { fail: SendFailure } | { row: Row & { payment_hash: string }; silent: boolean };
 
 /** What the outside node does with a payment: pure. */
 function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: number): Plan {
@@ -60,14 +60,14 @@ function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: numb
   }
   // A route one msat above the cap is no route.
   const affordable = invoice.fee_msats <= request.max_fee_msats;
-  const failing = !affordable || invoice.behavior === 'fail';
+  const behavior = affordable ? invoice.behavior : 'fail';
   const failure_code = affordable ? invoice.failure_code : 'no_route';
-  const ends_as = invoice.behavior === 'stuck' && affordable ? null : failing ? 'failed' : 'settled';
-  const unknown = invoice.behavior === 'unknown' && affordable;
-  const wait_ms = unknown && invoice.delay_ms === 0 ? UNKNOWN_SETTLES_AFTER_MS : invoice.delay_ms;
+  const ends_as = { settle: 'settled', fail: 'failed', stuck: null, unknown: 'settled' }[behavior];
+  const silent = behavior === 'unknown';
+  const wait_ms = silent && invoice.delay_ms === 0 ? UNKNOWN_SETTLES_AFTER_MS : invoice.delay_ms;
   const waits = ends_as === null || wait_ms > 0;
   return {
-    answer: unknown ? 'unknown' : 'state',
+    silent,
     row: {
       payment_hash: request.payment_hash,
       preimage: invoice.preimage,
@@ -75,7 +75,7 @@ function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: numb
       fee_msats: invoice.fee_msats,
       state: waits ? 'in_flight' : ends_as,
       ends_as,
-      failure_code: failing ? failure_code : null,
+      failure_code: ends_as === 'failed' ? failure_code : null,
       due_at: waits && ends_as !== null ? timeText(now_ms + wait_ms) : null,
     },
   };
@@ -91,12 +91,9 @@ const INSERT_PAYMENTS = `
   ON CONFLICT (payment_hash) DO UPDATE SET payment_index = excluded.payment_index, fee_msats = excluded.fee_msats,
     amount_msats = excluded.amount_msats, state = excluded.state, ends_as = excluded.ends_as,
     failure_code = excluded.failure_code, due_at = excluded.due_at
-  WHERE p.state = 'failed'
-  RETURNING payment_hash`;
+  WHERE p.state = 'failed'`;
 
 const READ_OUTSIDE = 'SELECT * FROM sandbox_outside_invoices WHERE payment_hash = ANY($1)';
-const READ_PAYMENTS = `
-  SELECT payment_hash, preimage, fee_msats, state, failure_code FROM sandbox_payments WHERE payment_hash = ANY($1)`;
 
 async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[]): Promise<SendOutcome[]> {
   const hashes = requests.map(({ payment_hash }) => payment_hash);
@@ -105,17 +102,14 @@ async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[])
     const found = await sql.query<OutsideRow>(READ_OUTSIDE, [hashes], 'outside invoices');
     const invoices = new Map(found.map((row) => [row.payment_hash, row]));
     const plans = requests.map((request) => plan(request, invoices.get(request.payment_hash), now_ms));
-    const rows = new Map(
-      plans.flatMap((made, i) => ('row' in made ? [[hashes[i] ?? '', made.row] as const] : [])),
-    );
-    if (rows.size > 0) await sql.query(INSERT_PAYMENTS, [rowsParameter([...rows.values()])], 'sandbox pay');
-    const stored = await sql.query<PaymentRow>(READ_PAYMENTS, [hashes], 'sandbox payments');
-    const known = new Map(stored.map((row) => [row.payment_hash, row]));
-    return plans.map((made, index): SendOutcome => {
-      if ('fail' in made) return failed(made.fail);
-      const row = known.get(hashes[index] ?? '');
-      if (made.answer === 'unknown') return { state: 'unknown', detail: 'the node did not answer' };
-      return row ? outcomeOf(row) : { state: 'not_found' };
+    const made = plans.flatMap((planned) => ('row' in planned ? [planned.row] : []));
+    // A hash that the batch names twice is one payment: a statement may not touch its row twice.
+    const rows = [...new Map(made.map((row) => [row.payment_hash, row])).values()];
+    if (rows.length > 0) await sql.query(INSERT_PAYMENTS, [rowsParameter(rows)], 'sandbox pay');
+    return (await lookupPayments(sql, hashes)).map((outcome, index) => {
+      const planned = plans[index];
+      if (planned && 'fail' in planned) return failed(planned.fail);
+      return planned?.silent ? { state: 'unknown', detail: 'the node did not answer' } : outcome;
     });
   });
 }
@@ -153,11 +147,13 @@ export function createPay(sandbox: Sandbox): LightningNode['pay'] {
     );
 }
 
-export async function lookupPayments(
-  { db }: Sandbox,
-  payment_hashes: readonly string[],
-): Promise<SendOutcome[]> {
-  const rows = await db.query<PaymentRow>(READ_PAYMENTS, [payment_hashes], 'sandbox payments');
+export async function lookupPayments(sql: Sql, payment_hashes: readonly string[]): Promise<SendOutcome[]> {
+  const rows = await sql.query<PaymentRow>(
+    `SELECT payment_hash, preimage, fee_msats, state, failure_code FROM sandbox_payments
+     WHERE payment_hash = ANY($1)`,
+    [payment_hashes],
+    'sandbox payments',
+  );
   const known = new Map(rows.map((row) => [row.payment_hash, outcomeOf(row)]));
   return payment_hashes.map((hash) => known.get(hash) ?? { state: 'not_found' });
 }

@@ -68,7 +68,7 @@ export async function createSandboxNode({
     newAddresses: (references) => Promise.resolve(references.map((reference) => addressOf(seed, reference))),
     settledAmong: (payment_hashes) => invoices.settledAmong(sandbox, payment_hashes),
     pay: outside.createPay(sandbox),
-    lookupPayments: (payment_hashes) => outside.lookupPayments(sandbox, payment_hashes),
+    lookupPayments: (payment_hashes) => outside.lookupPayments(db, payment_hashes),
     paymentIndex: () => outside.lastPaymentIndex(sandbox),
     buildTransaction: (request) => chain.buildTransaction(sandbox, request),
     broadcast: (raw) => chain.broadcast(sandbox, raw),
