@@ -21,6 +21,8 @@ export type CheckedAddress =
 /** Outputs below these many sats are not relayed (Bitcoin Core's default dust relay fee). */
 const DUST_SATS: Record<string, bigint> = { pkh: 546n, sh: 540n, wpkh: 294n, wsh: 330n, tr: 330n };
 
+// Null: not an address, or not one of this chain; the library does not say which. Without a dust limit are addresses that
+// it reads and that are no recipient: what is paid to P2A, anyone may spend.
 function decode(address: string, { addresses }: ChainParams): CheckedAddress | null {
   try {
     const output = Address(addresses).decode(address);
@@ -36,6 +38,7 @@ function decode(address: string, { addresses }: ChainParams): CheckedAddress | n
 export function checkAddress(address: string, chain: ChainParams): CheckedAddress {
   const own = decode(address, chain);
   if (own) return own;
+  // Chains that write addresses alike would read it as their own; only another spelling names another network.
   const elsewhere = Object.entries(CHAINS).find(
     ([, other]) => other.addresses.bech32 !== chain.addresses.bech32 && decode(address, other),
   );

@@ -1,6 +1,9 @@
 import { Decimal } from '@scure/btc-signer';
 import { MAX_BTC_MSATS, MSATS_PER_BTC, toMsats } from '../core/money.ts';
 
+// What wallets put into QR codes (BIP 21, with the `lightning` parameter that they agreed on). Payments read it before a
+// send and write it for a receive; who pays a URI sees only what is read here, so doubt refuses instead of guessing.
+
 /** A URI that must not be paid; the message says why. */
 export class InvalidUri extends Error {}
 
@@ -13,6 +16,7 @@ export interface PaymentUri {
 }
 
 const AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/;
+// Room for the longest invoice that is read beside an address and a label.
 const MAX_LENGTH = 8192;
 
 /** A decimal amount of BTC as msats, without ever being a float. */
@@ -43,7 +47,9 @@ function readParameters(query: string): Map<string, string> {
     if (part === '') continue;
     const [key, ...rest] = part.split('=') as [string, ...string[]];
     const name = decodePart(key).toLowerCase();
+    // BIP 21: who does not understand a required parameter must not pay.
     if (name.startsWith('req-')) throw new InvalidUri(`${name} is required and not understood`);
+    // Which of two counts, wallets disagree: one shows an amount or address and another pays the other.
     if (found.has(name)) throw new InvalidUri(`${name} is given twice`);
     found.set(name, decodePart(rest.join('=')));
   }

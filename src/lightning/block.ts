@@ -5,7 +5,7 @@ import { BTCArray } from '@scure/btc-signer/script.js';
 // What is read from transactions and blocks in Bitcoin's serialization, as nodes hand them over.
 
 const HEADER_BYTES = 80;
-/** A block behind its header. Some 60 ms for a full one: only closings that the wallet does not list are looked up. */
+/** A block behind its header. A full one takes some 60 ms: only closings that the wallet does not list are looked up. */
 const TRANSACTIONS = BTCArray(RawTx);
 
 const doubleHash = (bytes: Uint8Array): Buffer => hash('sha256', hash('sha256', bytes, 'buffer'), 'buffer');

@@ -3,6 +3,9 @@ import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
 import { MAX_BTC_MSATS, MSATS_PER_BTC } from '../core/money.ts';
 
+// Reads and writes invoices. What is judged and held here is paid by a node that reads the same text by itself: where
+// decoders are known to differ (threat 1), this one refuses what the specification would let pass.
+
 /** An invoice that no careful payer should pay; the message says why. */
 export class InvalidInvoice extends Error {}
 
@@ -150,6 +153,7 @@ export function decodeInvoice(text: string): DecodedInvoice {
   if (!description && !description_hash) throw new InvalidInvoice('no description');
   checkFeatures(fields.get('9') ?? []);
   const payee_node = recoverSigner(hrp, data, words.slice(-SIGNATURE_WORDS));
+  // Recovery finds some key for any signature: a named payee is proof only if it is that one.
   if (named && hex(named) !== payee_node) throw new InvalidInvoice('not signed by the node it names');
   const created_at_ms = numberOf(data.slice(0, TIMESTAMP_WORDS)) * 1000;
   const expiry_seconds = number('x', DEFAULT_EXPIRY_SECONDS);
@@ -198,6 +202,7 @@ function amountText(amount_msats: bigint | null): string {
 
 // var_onion_optin and payment_secret required, basic_mpp optional: bits 8, 14 and 17.
 const FEATURES = numberToWords(2 ** 8 + 2 ** 14 + 2 ** 17);
+// Blocks that the last hop leaves for claiming. The sandbox's chain has no HTLCs: it is only to look like a real one.
 const MIN_FINAL_CLTV = 40;
 
 /** Writes and signs an invoice. */

@@ -14,6 +14,9 @@ import {
 } from './lnd-lists.ts';
 import type { NodeBooks } from './node.ts';
 
+// Read when a node has connected and every 10 s (nodes/books.ts), with the height and forward from which it is news.
+// What is told twice is booked once, by its key; what is left out or told with another amount is a drift for ever.
+
 interface ClosedChannel {
   channel_point: string;
   closing_tx_hash: string;
@@ -55,6 +58,7 @@ export async function lndBooks(
       forwardedSince(client, forward_index),
     ]);
   for (const { tx_hash, raw_tx_hex } of transactions) {
+    // One that pays the wallet is listed there: its block need not be read.
     if (closed.some(({ closing_tx_hash }) => closing_tx_hash === tx_hash)) {
       closings.set(tx_hash, amountsOf(raw_tx_hex));
     }
@@ -94,13 +98,15 @@ const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: Pe
   toMsats(initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance));
 
 /**
- * What we had in: our balance, HTLCs that came to us on the chain, and as the opener what the closing transaction took as its fee and for anchors.
- * The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance once more.)
+ * What we had in: our balance, HTLCs that came to us on the chain, and as the opener what the closing transaction took as
+ * its fee and for anchors. The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance
+ * once more.)
  */
 function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
   const balance = BigInt(channel.settled_balance) + claimedOnChain(channel);
   if (channel.open_initiator !== LOCAL || !outputs) return toMsats(balance);
   const forced = channel.close_type !== 'COOPERATIVE_CLOSE';
+  // In a commitment an output of 330 sats is an anchor: whoever opened paid for both, and the fee does not hold them.
   const anchors = forced ? BigInt(outputs.filter((amount) => amount === ANCHOR_SATS).length) : 0n;
   return toMsats(balance + BigInt(channel.capacity) - sumOf(outputs) + anchors * ANCHOR_SATS);
 }
@@ -127,6 +133,7 @@ async function readClosings(
   closings: ClosingOutputs,
 ): Promise<void> {
   for (const { closing_tx_hash, close_height, channel_point, open_initiator } of closed) {
+    // Only the opener pays what a closing takes; without a height it never was in the chain (a funding that was cancelled).
     if (open_initiator !== LOCAL || close_height === 0 || closings.has(closing_tx_hash)) continue;
     closings.set(closing_tx_hash, await closingInBlock(client, close_height, channel_point));
   }
@@ -154,6 +161,7 @@ async function forwardedSince(client: LndClient, from: number): Promise<NodeBook
   let forward_index = from;
   for (;;) {
     const page = await client.ask<Forwarding>('default', 'forwardingHistory', {
+      // All of time, and a day for a node whose clock is ahead of ours: the index alone says what is news.
       start_time: '1',
       end_time: Math.ceil(Date.now() / 1000 + 86_400).toString(),
       index_offset: forward_index,

@@ -6,6 +6,10 @@ import { failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts
 import { listLeases } from './lnd-lists.ts';
 import type { BuildRequest, BuiltTransaction, ChainParams } from './node.ts';
 
+// How lnd makes the transaction of an on-chain send. It is signed here and stored by the caller before anything is
+// broadcast: were the node to fund and send in one call, an answer that got lost would leave a payment that nobody
+// knows by its id (threat 12). A process that dies in between leaves inputs reserved, and nothing else.
+
 export interface LndChainDeps {
   client: LndClient;
   chain(): ChainParams;
@@ -13,7 +17,7 @@ export interface LndChainDeps {
 
 /** Blocks within which a transaction should confirm; the fastest that fits under the cap is taken. */
 const TARGETS = [6, 36, 144] as const;
-/** The inputs of a stored transaction stay reserved while it waits to be broadcast. */
+/** The inputs of a stored transaction stay reserved while it waits to be broadcast; lnd's own lease ends after 10 min. */
 const LEASE_SECONDS = 10 * 24 * 3600;
 const INSUFFICIENT = /insufficient funds|insufficient input|not enough/i;
 
@@ -26,6 +30,7 @@ export async function buildTransaction(deps: LndChainDeps, request: BuildRequest
     return await build(deps, request);
   } catch (error) {
     const failure = failureOf(error);
+    // Nothing was broadcast, so nothing can be lost by asking again; a fault of our own waits here, too, and is logged.
     if (isLinkFailure(failure)) return { state: 'later', detail: failure.details };
     if (INSUFFICIENT.test(failure.details) && (await hasMoneyLater(deps.client, request.amount_sats))) {
       return { state: 'later', detail: failure.details };
@@ -47,6 +52,7 @@ async function fund(client: LndClient, request: BuildRequest, sat_per_kw: bigint
   const { funded_psbt } = await client.ask<{ funded_psbt: Uint8Array }>('wallet', 'fundPsbt', {
     raw: { outputs: { [request.address]: request.amount_sats.toString() } },
     sat_per_kw: sat_per_kw.toString(),
+    // An input that is unconfirmed may be replaced, and the stored bytes could then never confirm.
     min_confs: 1,
     change_type: 'CHANGE_ADDRESS_TYPE_P2TR',
     custom_lock_id: id,
@@ -70,6 +76,7 @@ async function finish(
   const checked = checkAddress(request.address, chain());
   if (!checked.ok) throw new Error(`not an address of the node's chain: ${request.address}`);
   const decoded = RawTx.decode(Uint8Array.from(raw_final_tx));
+  // Found by what was asked for: the wallet puts its change before or behind it.
   const vout = decoded.outputs.findIndex(
     ({ script, amount }) => hexOf(script) === checked.script && amount === request.amount_sats,
   );
@@ -84,6 +91,7 @@ async function build(deps: LndChainDeps, request: BuildRequest): Promise<BuiltTr
   for (const conf_target of TARGETS) {
     const wanted = { conf_target };
     const { sat_per_kw } = await client.ask<{ sat_per_kw: string }>('wallet', 'estimateFee', wanted);
+    // What a dearer try reserved, or a process that died before its transaction was stored: that one is void.
     await releaseLeases(client, id);
     const funded = await fund(client, request, BigInt(sat_per_kw), id);
     if (funded.fee_sats <= request.max_fee_sats) return finish(deps, request, funded.psbt, funded.fee_sats);

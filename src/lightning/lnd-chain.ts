@@ -12,6 +12,9 @@ import {
 } from './lnd-lists.ts';
 import type { BuildRequest, ChainTransaction } from './node.ts';
 
+// The node's chain wallet: addresses for receives, what came to them, and transactions on their way out. payments/scan.ts
+// reads it whenever the node says that something changed, and every 10 s, since it may not say so.
+
 const ADDRESSES_AT_ONCE = 16;
 // What a backend says of a transaction whose inputs another one has spent.
 const CONFLICT = /double spend|already spent|orphan|missing|inputs? .*spent|not found|replacement/i;
@@ -48,6 +51,7 @@ export function lndChain(deps: LndChainDeps) {
     buildTransaction: (request: BuildRequest) => buildTransaction(deps, request),
     async broadcast(raw: string, reference: string): Promise<void> {
       const refusal = await publish(client, { tx_hex: bytesOf(raw), label: reference });
+      // lnd takes one that its backend knows or has in a block already, so that repeating is harmless.
       if (refusal !== '') throw new Error(refusal);
     },
     newAddresses: (references: readonly string[]) =>
@@ -93,6 +97,7 @@ const shown = (transaction: LndTransaction): ChainTransaction => {
 function createConflictProbe(client: LndClient) {
   const asked = new Map<string, { at: number; gone: boolean }>();
   return async (transactions: readonly LndTransaction[]): Promise<ReadonlySet<string>> => {
+    // Our own sends (negative amounts) are not probed: their bytes are broadcast again by whoever follows them.
     const now = performance.now();
     const waiting = transactions.filter(
       ({ num_confirmations, amount }) => num_confirmations === 0 && !amount.startsWith('-'),

@@ -3,6 +3,9 @@ import type { LndClient } from './lnd-client.ts';
 import { listChannels, listPending, LOCAL, sumOf, type OpenChannel } from './lnd-lists.ts';
 import type { LightningNode } from './node.ts';
 
+// What a node has, to the msat, as it is held against the ledger (nodes/books.ts). lnd shows each part in another list, and
+// some in whole sats: what no list shows has to follow from the others.
+
 interface ChannelBalance {
   local_balance: { msat: string };
   unsettled_local_balance: { msat: string };
@@ -38,10 +41,12 @@ function openerShare(channel: OpenChannel): bigint {
   const shown = sumOf([channel.local_balance, channel.remote_balance, channel.unsettled_balance]);
   const left = BigInt(channel.capacity) - shown;
   const weight = weightOf(commitment_type);
+  // How many HTLCs are outputs of their own is not listed: those that are too small go to the fee. One count fits.
   for (let htlcs = 0n; htlcs <= BigInt(pending_htlcs.length); htlcs += 1n) {
     const reckoned = (BigInt(fee_per_kw) * (weight + htlcs * HTLC_WEIGHT)) / 1000n + anchors;
     if (left >= reckoned && left - reckoned <= HIDDEN_SATS) return reckoned;
   }
+  // A commitment of a kind that is unknown here: off by no more than the parts of sats that balances hide.
   return left;
 }
 

@@ -11,6 +11,9 @@ import { CALL_DEADLINE_MS, lndPayments } from './lnd-payments.ts';
 import { lndWorth } from './lnd-worth.ts';
 import type { ChainParams, LightningNode, Network, NodeIdentity, NodeListener } from './node.ts';
 
+// A real node behind the port. It may be away at any time and come back as another one: nothing is sent through it until it
+// was asked who it is, what its macaroon allows, what time it has and how far its history goes.
+
 export interface LndOptions extends LndAccess {
   id: string;
   network: Network;
@@ -91,6 +94,8 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
       const met = await meet(client, options);
       // Not what was configured.
       if ('fault' in met) throw new Error(met.fault);
+      // In this order: calls to pay are made as soon as `up` says so, and carry a deadline in the node's time; before that
+      // the listener compares identity and history, and throws for a node that must not be used.
       ahead_ms = await clockAhead(client, options.macaroon);
       chain = chainParams(met.chain);
       const { settle_index } = await telling.connected(met);
@@ -100,6 +105,7 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
     lost(reason) {
       up = false;
       trouble = reason;
+      // The old channel may be half dead: what waits in it ends now, and ends as unknown.
       client.reconnect();
     },
   });
@@ -159,14 +165,17 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
     streams.push(stream);
   };
   const tell = createTeller(listener, breakUp);
+  // 0 asks lnd for nothing that is past: while none is stored, what was missed is found by comparing lists instead.
   const from = settle_index > OVERLAP ? settle_index - OVERLAP : settle_index > 0n ? 1n : 0n;
   const since = { add_index: NO_INVOICE, settle_index: from.toString() };
   listen('default', 'subscribeInvoices', since, (invoice) => {
     if (invoice.state === 'SETTLED') tell(invoice);
   });
+  // What changed is not read from the message: the wallet's list is, so one that is missed costs a moment, no money.
   const changed = (): void => void listener.chainChanged().catch(() => {});
   listen('default', 'subscribeTransactions', {}, changed);
   listen('chain', 'registerBlockEpochNtfn', {}, changed);
+  // Keepalive sees a dead link, only a question sees a node that hangs behind a live one.
   const ping = setInterval(() => {
     client
       .ask('default', 'getInfo', {}, PROBE_TIMEOUT_MS)
@@ -181,7 +190,10 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   };
 }
 
-/** Tells settlements in batches: those that come while one is being booked form the next. */
+/**
+ * Tells settlements in batches: those that come while one is being booked form the next. One at a time, in the node's
+ * order: a later one that is stored moves the index from which the node is asked again, past any that was not.
+ */
 function createTeller(listener: NodeListener, breakUp: (reason: string) => void) {
   let waiting: LndInvoice[] = [];
   let telling = false;

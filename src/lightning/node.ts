@@ -1,5 +1,8 @@
 import type { NETWORK } from '@scure/btc-signer';
 
+// All that the money core knows of a node. payments/ and nodes/ call it, lnd.ts and sandbox.ts keep its promises; what
+// only one of the two can do has no place here.
+
 /** The chains that a wallet may be on, as they are stored; core/networks.ts knows how requests spell them. */
 export type Network = 'mainnet' | 'testnet' | 'signet' | 'mutinynet';
 

@@ -3,7 +3,8 @@ import { rowsParameter } from '../core/db.ts';
 import type { CancelOutcome, Invoice, InvoiceRequest, LightningNode, SettledInvoice } from './node.ts';
 import { createInvoiceMaker, derive, together, type Sandbox } from './sandbox-keys.ts';
 
-// Invoices of the sandbox node, and their outside payers.
+// Invoices of the sandbox node, and their outside payers. Whether an invoice is paid or cancelled first is decided by its
+// row alone, since an invoice that is settled inside must be one that nobody outside can pay any more (threat 7).
 
 export type Paid =
   { status: 'settled'; payment_hash: string; preimage: string } | { status: 'failed'; reason: string };
@@ -15,6 +16,7 @@ const SETTLED = `i.payment_hash, i.preimage, i.paid_msats AS amount_msats, i.set
 // Rows are locked in one order by payers and cancellers alike; the row decides who was first.
 const LOCK = `SELECT i.payment_hash FROM sandbox_invoices i WHERE i.payment_hash = ANY($1) ORDER BY i.payment_hash FOR UPDATE`;
 
+// A payee takes from what it asked for up to twice that (BOLT 4), any amount where it asked for none.
 const PAY = `
   WITH locked AS (${LOCK})
   UPDATE sandbox_invoices i SET state = 'settled', paid_msats = coalesce(r.amount_msats, i.amount_msats),

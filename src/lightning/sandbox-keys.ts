@@ -10,6 +10,8 @@ import { transactionId } from './block.ts';
 import { encodeInvoice } from './bolt11.ts';
 import type { Invoice, InvoiceRequest } from './node.ts';
 
+// What the sandbox's node is made of: its keys, invoices and transactions, none of which is worth anything.
+
 /** What everything of the sandbox stands on: all its state is in the database. */
 export interface Sandbox {
   db: Database;
@@ -77,6 +79,7 @@ const RBF_SEQUENCE = 0xfffffffd;
 
 /** A transaction that pays `amount_sats` to `script`; its input is the sandbox's own invention. */
 export function makeTransaction(seed: Buffer, script: Uint8Array, amount_sats: bigint): MadeTransaction {
+  // Random, so that two payments alike are two transactions.
   const input = { txid: randomBytes(32), index: 0, finalScriptSig: new Uint8Array(), sequence: RBF_SEQUENCE };
   const change = Buffer.concat([Buffer.from([0, 20]), witnessProgram(seed, 'change')]);
   const body = {

@@ -4,7 +4,8 @@ import { insertRows, rowsParameter, type Row, type Sql } from '../core/db.ts';
 import type { Invoice, LightningNode, PayRequest, SendFailure, SendOutcome } from './node.ts';
 import { createInvoiceMaker, derive, together, type Sandbox } from './sandbox-keys.ts';
 
-// Sends from the sandbox node to invoices of a helpful outside node.
+// Sends from the sandbox node to invoices of a helpful outside node, which treats each payment as its invoice was made to:
+// with `stuck` and `unknown` a client can see, and a test can check, what a real network does once in a thousand times.
 
 /** How the outside node treats a payment to one of its invoices. */
 export type Behavior = 'settle' | 'fail' | 'stuck' | 'unknown';
@@ -81,6 +82,7 @@ function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: numb
   };
 }
 
+// Rows are written in one order, so that two batches with the same hashes wait for each other in one direction only.
 // The node refuses a second payment of one hash that is in flight or was made; a failed one may be tried again.
 const INSERT_PAYMENTS = `
   INSERT INTO sandbox_payments AS p
@@ -124,7 +126,7 @@ export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
   return async (wanted: OutsideInvoice): Promise<Invoice> => {
     const { amount_msats, description, expiry_seconds, ...treatment } = wanted;
     const preimage = derive(seed, 'outside', randomUUID());
-    // An invoice tells its time in whole seconds.
+    // An invoice tells its time in whole seconds: from then on, not from now, its payer counts.
     const created_at_ms = Math.floor(clock.now() / 1000) * 1000;
     const invoice = make(preimage, { amount_msats, description, expiry_seconds, created_at_ms });
     await store({
@@ -173,7 +175,7 @@ export async function release(
   return row ? outcomeOf(row) : null;
 }
 
-/** Ends what is due; answers what ended. */
+/** Ends what is due; answers what ended. Each end is told by the server that took it, the others skip its row. */
 export async function endDue({ db, clock }: Sandbox) {
   const rows = await db.query<PaymentRow>(
     `UPDATE sandbox_payments p SET state = p.ends_as FROM (

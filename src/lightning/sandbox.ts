@@ -11,6 +11,9 @@ import * as invoices from './sandbox-invoices.ts';
 import { addressOf, type Sandbox } from './sandbox-keys.ts';
 import * as outside from './sandbox-outside.ts';
 
+// The node of the sandbox network. It keeps the port's promises by PostgreSQL alone, so that every server process on the
+// database serves the same node, and one that is killed leaves nothing behind that another would not tell.
+
 /** The sandbox: a node behind the port, and the world around it that its HTTP routes drive. */
 export interface SandboxNode extends LightningNode {
   outside: ReturnType<typeof createOutside>;
@@ -60,7 +63,7 @@ export async function createSandboxNode({
     network: 'mutinynet',
     chain: CHAINS.mutinynet,
     sandbox: true,
-    // A call is a transaction in this database: it ends with its caller.
+    // A call is a transaction in this database: it ends with its caller, and none is ever late.
     call_window_ms: 0,
     reachable: () => true,
     createInvoices: invoices.createInvoices(sandbox),
@@ -127,7 +130,10 @@ function createOutside(sandbox: Sandbox, told: ReturnType<typeof createSubscript
   };
 }
 
-/** Settlements that this process has told already, as many as could come up again. */
+/**
+ * Settlements that this process has told already, as many as could come up again: telling one twice credits nothing twice,
+ * but would cost each payment a second look.
+ */
 function createMemory() {
   let recent = new Set<string>();
   let older = new Set<string>();

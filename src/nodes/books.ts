@@ -185,6 +185,7 @@ async function compareNode({ db, time }: Desk, node: LightningNode): Promise<Com
   const { drift_msats } = comparison;
   const lost = abs(drift_msats);
   if (lost === 0n || lost >= MOST_ROUNDED_MSATS) return comparison;
+  // Only while no payment is on its way: what one moves shows at the node before the ledger has it, and is no loss.
   const rounded = await db.transaction(async (sql) => {
     const state = await lockNodeState(sql, node.id);
     const moving = await sql.query(

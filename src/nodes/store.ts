@@ -3,6 +3,9 @@ import { newId } from '../core/ids.ts';
 import { keepSetting, readSetting } from '../core/settings.ts';
 import type { NodeBooks } from '../lightning/node.ts';
 
+// The SQL of a node's books. What moves a node's worth is booked under a key that `node_bookings` takes once: two
+// servers that read the same lists write each item once.
+
 interface NodeState {
   books_height: number | null;
   forward_index: number;
@@ -66,6 +69,7 @@ const OPERATOR = 'operator_organization';
 /** The operator's own organization, made when a node is first registered: it owns what no user owns. */
 export async function operatorOrganization(sql: Sql): Promise<string> {
   const known = await readSetting(sql, OPERATOR);
+  // Two servers that register at once both come here: the setting takes the first id, and both use that one.
   if (known !== null) return known;
   const id = await keepSetting(sql, OPERATOR, newId());
   await sql.query(

@@ -11,6 +11,9 @@ import { decodeInvoice, InvalidInvoice } from '../lightning/bolt11.ts';
 import type { SandboxNode } from '../lightning/sandbox.ts';
 import { SEND_FAILURES, type SendFailure } from '../lightning/node.ts';
 
+// Ours, not the contract's: they play the outside world, payer, payee and chain, so that a client can be written and tested
+// without any other node. They act on the node itself, never on payments: those follow as they would on a real one.
+
 const route = routesWith({ tag: 'Sandbox' });
 
 const DEFAULT_EXPIRY_SECONDS = 3600;
