@@ -57,7 +57,7 @@ async function bookNode(desk: Desk, node: LightningNode): Promise<void> {
   );
   if (!state || state.books_height === null) return register(desk, node, await node.books(0, 0));
   const since = Math.max(0, state.books_height - OVERLAP_BLOCKS);
-  await bookNew(desk, node, await node.books(since, state.forward_index));
+  await bookNew(desk, node, await node.books(since, state.forward_index), state.forward_index);
 }
 
 /** The first meeting: all that the node has is the operator's, and all that its lists hold is in it. */
@@ -85,15 +85,22 @@ async function register({ db, log, time }: Desk, node: LightningNode, books: Nod
   log.info({ node_id: node.id, ...worth }, 'node registered: its worth is booked as capital');
 }
 
-async function bookNew({ db, time }: Desk, node: LightningNode, books: NodeBooks): Promise<void> {
+/** Books what is new in lists whose forwards were read from `from` on. */
+async function bookNew(
+  { db, time }: Desk,
+  node: LightningNode,
+  books: NodeBooks,
+  from: number,
+): Promise<void> {
   const { forward_index } = books.forwarded;
   await db.transaction(async (sql) => {
     const state = await lockNodeState(sql, node.id);
-    // Another server was here with what this one read: its turn comes again.
-    if (!state || state.books_height === null || state.forward_index > forward_index) return;
-    const fresh = await newBookings(sql, node, books, state.forward_index);
+    // Another look was booked since these lists were read: some of their forwards would be earned twice. The next look
+    // tells the rest.
+    if (!state || state.books_height === null || state.forward_index !== from) return;
+    const fresh = await newBookings(sql, node, books, from);
     const height = Math.max(state.books_height, books.tip_height);
-    const moved = height !== state.books_height || forward_index !== state.forward_index;
+    const moved = height !== state.books_height || forward_index !== from;
     if (fresh.length === 0 && !moved) return;
     await writeBookings(sql, node, fresh, time);
     const closes = fresh.filter(({ key }) => key.startsWith('close:')).length;
