@@ -1,4 +1,8 @@
+import { Decimal } from '@scure/btc-signer';
 import { MAX_BTC_MSATS, MSATS_PER_BTC, toMsats } from '../core/money.ts';
+
+// What wallets put into QR codes (BIP 21, with the `lightning` parameter that they agreed on). Payments read it before a
+// send and write it for a receive; who pays a URI sees only what is read here, so doubt refuses instead of guessing.
 
 /** A URI that must not be paid; the message says why. */
 export class InvalidUri extends Error {}
@@ -12,7 +16,7 @@ export interface PaymentUri {
 }
 
 const AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/;
-const DECIMALS = 8;
+// Room for the longest invoice that is read beside an address and a label.
 const MAX_LENGTH = 8192;
 
 /** A decimal amount of BTC as msats, without ever being a float. */
@@ -20,7 +24,7 @@ function readAmount(text: string): bigint {
   const [, whole, fraction = ''] = AMOUNT.exec(text) ?? [];
   if (whole === undefined)
     throw new InvalidUri('amount must be a decimal number of BTC with at most 8 places');
-  const amount = BigInt(whole) * MSATS_PER_BTC + toMsats(BigInt(fraction.padEnd(DECIMALS, '0')));
+  const amount = BigInt(whole) * MSATS_PER_BTC + toMsats(BigInt(fraction.padEnd(8, '0')));
   if (amount > MAX_BTC_MSATS) throw new InvalidUri('amount is above 21,000,000 BTC');
   return amount;
 }
@@ -43,7 +47,9 @@ function readParameters(query: string): Map<string, string> {
     if (part === '') continue;
     const [key, ...rest] = part.split('=') as [string, ...string[]];
     const name = decodePart(key).toLowerCase();
+    // BIP 21: who does not understand a required parameter must not pay.
     if (name.startsWith('req-')) throw new InvalidUri(`${name} is required and not understood`);
+    // Which of two counts, wallets disagree: one shows an amount or address and another pays the other.
     if (found.has(name)) throw new InvalidUri(`${name} is given twice`);
     found.set(name, decodePart(rest.join('=')));
   }
@@ -84,11 +90,7 @@ export interface UriFields {
 /** Writes a `bitcoin:` URI; the amount in BTC without trailing zeros. */
 export function formatBip21({ address, amount_sats, invoice, label }: UriFields): string {
   const parameters: string[] = [];
-  if (amount_sats !== undefined) {
-    const digits = amount_sats.toString().padStart(DECIMALS + 1, '0');
-    const fraction = digits.slice(-DECIMALS).replace(/0+$/, '');
-    parameters.push(`amount=${digits.slice(0, -DECIMALS)}${fraction === '' ? '' : `.${fraction}`}`);
-  }
+  if (amount_sats !== undefined) parameters.push(`amount=${Decimal.encode(amount_sats)}`);
   if (label) parameters.push(`label=${encodeURIComponent(label)}`);
   if (invoice !== undefined) parameters.push(`lightning=${invoice}`);
   return `bitcoin:${address}${parameters.length > 0 ? `?${parameters.join('&')}` : ''}`;

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import secp256k1 from 'secp256k1';
-import { MAX_BTC_MSATS } from '../core/money.ts';
+import { MAX_BTC_MSATS, MSATS_PER_BTC } from '../core/money.ts';
+
+// Reads and writes invoices. What is judged and held here is paid by a node that reads the same text by itself: where
+// decoders are known to differ (threat 1), this one refuses what the specification would let pass.
 
 /** An invoice that no careful payer should pay; the message says why. */
 export class InvalidInvoice extends Error {}
@@ -23,14 +26,8 @@ export interface DecodedInvoice {
 }
 
 const PREFIX = /^ln(bcrt|bc|tbs|tb)(?:([1-9]\d*)([munp])?)?$/;
-/** msats per unit of the multiplier, as a fraction: `p` is a tenth of an msat. */
-const MULTIPLIER = {
-  '': [100_000_000_000n, 1n],
-  m: [100_000_000n, 1n],
-  u: [100_000n, 1n],
-  n: [100n, 1n],
-  p: [1n, 10n],
-} as const;
+/** What a unit of each multiplier is worth, in tenths of an msat: less than that no invoice can say. */
+const TENTHS = { '': MSATS_PER_BTC * 10n, m: 1_000_000_000n, u: 1_000_000n, n: 1000n, p: 1n };
 const SIGNATURE_WORDS = 104;
 const TIMESTAMP_WORDS = 7;
 const HASH_WORDS = 52;
@@ -43,12 +40,11 @@ const LETTERS = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
 /** Feature bits that a payer here (or its node) understands, each with its optional twin. */
 const KNOWN_FEATURES = new Set([8, 14, 16, 24, 48, 262]);
 
-function readAmount(digits: string | undefined, multiplier: keyof typeof MULTIPLIER = ''): bigint | null {
+function readAmount(digits: string | undefined, multiplier: keyof typeof TENTHS = ''): bigint | null {
   if (digits === undefined) return null;
-  const [numerator, denominator] = MULTIPLIER[multiplier];
-  const scaled = BigInt(digits) * numerator;
-  if (scaled % denominator !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
-  const amount = scaled / denominator;
+  const tenths = BigInt(digits) * TENTHS[multiplier];
+  if (tenths % 10n !== 0n) throw new InvalidInvoice('amount is no whole number of msats');
+  const amount = tenths / 10n;
   if (amount > MAX_BTC_MSATS) throw new InvalidInvoice('amount above 21,000,000 BTC');
   return amount;
 }
@@ -133,7 +129,7 @@ export function decodeInvoice(text: string): DecodedInvoice {
   const { prefix: hrp, words } = readText(text);
   const [, prefix, digits, multiplier] = PREFIX.exec(hrp) ?? [];
   if (prefix === undefined) throw new InvalidInvoice('unknown prefix or amount');
-  const amount_msats = readAmount(digits, multiplier as keyof typeof MULTIPLIER);
+  const amount_msats = readAmount(digits, multiplier as keyof typeof TENTHS);
   const data = words.slice(0, -SIGNATURE_WORDS);
   if (data.length < TIMESTAMP_WORDS) throw new InvalidInvoice('too short');
   const fields = readFields(data.slice(TIMESTAMP_WORDS));
@@ -157,6 +153,7 @@ export function decodeInvoice(text: string): DecodedInvoice {
   if (!description && !description_hash) throw new InvalidInvoice('no description');
   checkFeatures(fields.get('9') ?? []);
   const payee_node = recoverSigner(hrp, data, words.slice(-SIGNATURE_WORDS));
+  // Recovery finds some key for any signature: a named payee is proof only if it is that one.
   if (named && hex(named) !== payee_node) throw new InvalidInvoice('not signed by the node it names');
   const created_at_ms = numberOf(data.slice(0, TIMESTAMP_WORDS)) * 1000;
   const expiry_seconds = number('x', DEFAULT_EXPIRY_SECONDS);
@@ -179,7 +176,7 @@ export function decodeInvoice(text: string): DecodedInvoice {
 export function amountOf(text: string): bigint | null {
   const lower = text.toLowerCase();
   const [, , digits, multiplier] = PREFIX.exec(lower.slice(0, lower.lastIndexOf('1'))) ?? [];
-  return readAmount(digits, multiplier as keyof typeof MULTIPLIER);
+  return readAmount(digits, multiplier as keyof typeof TENTHS);
 }
 
 export interface InvoiceFields {
@@ -196,15 +193,16 @@ export interface InvoiceFields {
 /** The shortest way to write an amount: the largest multiplier that divides it. */
 function amountText(amount_msats: bigint | null): string {
   if (amount_msats === null) return '';
+  const tenths = amount_msats * 10n;
   for (const multiplier of ['', 'm', 'u', 'n'] as const) {
-    const [unit] = MULTIPLIER[multiplier];
-    if (amount_msats % unit === 0n) return `${amount_msats / unit}${multiplier}`;
+    if (tenths % TENTHS[multiplier] === 0n) return `${tenths / TENTHS[multiplier]}${multiplier}`;
   }
-  return `${amount_msats * 10n}p`;
+  return `${tenths}p`;
 }
 
 // var_onion_optin and payment_secret required, basic_mpp optional: bits 8, 14 and 17.
 const FEATURES = numberToWords(2 ** 8 + 2 ** 14 + 2 ** 17);
+// Blocks that the last hop leaves for claiming. The sandbox's chain has no HTLCs: it is only to look like a real one.
 const MIN_FINAL_CLTV = 40;
 
 /** Writes and signs an invoice. */

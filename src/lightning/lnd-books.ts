@@ -1,15 +1,22 @@
-import { RawTx } from '@scure/btc-signer';
-import { outputsOfSpender } from './block.ts';
-import { bytesOf, failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
-import { ownOutputs, type LndTransaction } from './lnd-chain.ts';
+import { toMsats } from '../core/money.ts';
+import { amountsOf, outputsOfSpender } from './block.ts';
+import { failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import {
+  blockHeight,
+  listChannels,
+  listPending,
+  LOCAL,
+  ownOutputs,
+  sumOf,
+  walletTransactions,
+  type OpenChannel,
+  type PendingChannel,
+} from './lnd-lists.ts';
 import type { NodeBooks } from './node.ts';
 
-interface OpenChannel {
-  channel_point: string;
-  capacity: string;
-  initiator: boolean;
-  push_amount_sat: string;
-}
+// Read when a node has connected and every 10 s (nodes/books.ts), with the height and forward from which it is news.
+// What is told twice is booked once, by its key; what is left out or told with another amount is a drift for ever.
+
 interface ClosedChannel {
   channel_point: string;
   closing_tx_hash: string;
@@ -20,26 +27,12 @@ interface ClosedChannel {
   close_type: string;
   resolutions: { resolution_type: string; outcome: string; amount_sat: string }[];
 }
-interface PendingChannel {
-  channel_point: string;
-  capacity: string;
-  local_balance: string;
-  remote_balance: string;
-  initiator: string;
-}
-interface Pending {
-  pending_open_channels: { channel: PendingChannel }[];
-  waiting_close_channels: { channel: PendingChannel }[];
-  pending_force_closing_channels: { channel: PendingChannel }[];
-}
 interface Forwarding {
   forwarding_events: { fee_msat: string }[];
   last_offset_index: number;
 }
 
-const MSATS_PER_SAT = 1000n;
 const FORWARDS_PER_PAGE = 10_000;
-const LOCAL = 'INITIATOR_LOCAL';
 const ANCHOR_SATS = 330n;
 
 /**
@@ -55,19 +48,17 @@ export async function lndBooks(
   forward_index: number,
   closings: ClosingOutputs,
 ): Promise<NodeBooks> {
-  const [info, { transactions }, { channels: open }, { channels: closed }, pending, forwarded] =
+  const [tip_height, transactions, open, { channels: closed }, { opening, closing }, forwarded] =
     await Promise.all([
-      client.ask<{ block_height: number }>('default', 'getInfo', {}),
-      client.ask<{ transactions: LndTransaction[] }>('default', 'getTransactions', {
-        start_height: since_height,
-        end_height: -1,
-      }),
-      client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
+      blockHeight(client),
+      walletTransactions(client, since_height),
+      listChannels(client),
       client.ask<{ channels: ClosedChannel[] }>('default', 'closedChannels', {}),
-      client.ask<Pending>('default', 'pendingChannels', {}),
+      listPending(client),
       forwardedSince(client, forward_index),
     ]);
   for (const { tx_hash, raw_tx_hex } of transactions) {
+    // One that pays the wallet is listed there: its block need not be read.
     if (closed.some(({ closing_tx_hash }) => closing_tx_hash === tx_hash)) {
       closings.set(tx_hash, amountsOf(raw_tx_hex));
     }
@@ -75,7 +66,7 @@ export async function lndBooks(
   // A node that is met for the first time is worth what it is: how its channels ended is of no interest.
   if (since_height > 0) await readClosings(client, closed, closings);
   return {
-    tip_height: info.block_height,
+    tip_height,
     transactions: transactions
       .filter(({ num_confirmations }) => num_confirmations > 0)
       .map((transaction) => ({
@@ -86,14 +77,9 @@ export async function lndBooks(
       })),
     opened: [
       ...open.map((channel) => ({ channel: channel.channel_point, worth_msats: openedWorth(channel) })),
-      ...pending.pending_open_channels.map(({ channel }) => ({
-        channel: channel.channel_point,
-        worth_msats: pendingWorth(channel),
-      })),
+      ...opening.map((channel) => ({ channel: channel.channel_point, worth_msats: pendingWorth(channel) })),
     ],
-    closing: [...pending.waiting_close_channels, ...pending.pending_force_closing_channels].map(
-      ({ channel }) => channel.channel_point,
-    ),
+    closing: closing.map(({ channel }) => channel.channel_point),
     closed: closed
       .filter(({ close_type }) => close_type !== 'FUNDING_CANCELED')
       .map((channel) => ({
@@ -106,22 +92,23 @@ export async function lndBooks(
 
 /** What we put in: all but what was given to the peer, or what the peer gave. */
 const openedWorth = ({ capacity, initiator, push_amount_sat }: OpenChannel): bigint =>
-  (initiator ? BigInt(capacity) - BigInt(push_amount_sat) : BigInt(push_amount_sat)) * MSATS_PER_SAT;
+  toMsats(initiator ? BigInt(capacity) - BigInt(push_amount_sat) : BigInt(push_amount_sat));
 
 const pendingWorth = ({ capacity, local_balance, remote_balance, initiator }: PendingChannel): bigint =>
-  (initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance)) * MSATS_PER_SAT;
+  toMsats(initiator === LOCAL ? BigInt(capacity) - BigInt(remote_balance) : BigInt(local_balance));
 
 /**
- * What we had in: our balance, HTLCs that came to us on the chain, and as the opener what the closing transaction took as its fee and for anchors.
- * The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance once more.)
+ * What we had in: our balance, HTLCs that came to us on the chain, and as the opener what the closing transaction took as
+ * its fee and for anchors. The rest below a sat went to the fee as well. (What lnd calls time-locked is the same balance
+ * once more.)
  */
 function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
   const balance = BigInt(channel.settled_balance) + claimedOnChain(channel);
-  if (channel.open_initiator !== LOCAL || !outputs) return balance * MSATS_PER_SAT;
-  const paid = outputs.reduce((sum, amount) => sum + amount, 0n);
+  if (channel.open_initiator !== LOCAL || !outputs) return toMsats(balance);
   const forced = channel.close_type !== 'COOPERATIVE_CLOSE';
+  // In a commitment an output of 330 sats is an anchor: whoever opened paid for both, and the fee does not hold them.
   const anchors = forced ? BigInt(outputs.filter((amount) => amount === ANCHOR_SATS).length) : 0n;
-  return (balance + BigInt(channel.capacity) - paid + anchors * ANCHOR_SATS) * MSATS_PER_SAT;
+  return toMsats(balance + BigInt(channel.capacity) - sumOf(outputs) + anchors * ANCHOR_SATS);
 }
 
 /**
@@ -130,15 +117,14 @@ function closedWorth(channel: ClosedChannel, outputs: bigint[] | null): bigint {
  */
 function claimedOnChain({ resolutions }: ClosedChannel): bigint {
   const sum = (type: string, outcome: string): bigint =>
-    resolutions
-      .filter((one) => one.resolution_type === type && one.outcome === outcome)
-      .reduce((total, { amount_sat }) => total + BigInt(amount_sat), 0n);
+    sumOf(
+      resolutions
+        .filter((one) => one.resolution_type === type && one.outcome === outcome)
+        .map(({ amount_sat }) => amount_sat),
+    );
   const claimed = (type: string, last: string): bigint => sum(type, 'FIRST_STAGE') || sum(type, last);
   return claimed('INCOMING_HTLC', 'CLAIMED') + claimed('OUTGOING_HTLC', 'TIMEOUT');
 }
-
-const amountsOf = (raw_tx_hex: string): bigint[] =>
-  RawTx.decode(Uint8Array.from(bytesOf(raw_tx_hex))).outputs.map(({ amount }) => amount);
 
 /** Looks up the closings that are not known yet, of channels that this node opened, in their blocks. */
 async function readClosings(
@@ -147,6 +133,7 @@ async function readClosings(
   closings: ClosingOutputs,
 ): Promise<void> {
   for (const { closing_tx_hash, close_height, channel_point, open_initiator } of closed) {
+    // Only the opener pays what a closing takes; without a height it never was in the chain (a funding that was cancelled).
     if (open_initiator !== LOCAL || close_height === 0 || closings.has(closing_tx_hash)) continue;
     closings.set(closing_tx_hash, await closingInBlock(client, close_height, channel_point));
   }
@@ -161,7 +148,7 @@ async function closingInBlock(
     const height = { block_height: block_height.toString() };
     const { block_hash } = await client.ask<{ block_hash: Uint8Array }>('blocks', 'getBlockHash', height);
     const { raw_block } = await client.ask<{ raw_block: Uint8Array }>('blocks', 'getBlock', { block_hash });
-    return outputsOfSpender(Buffer.from(raw_block), channel_point);
+    return outputsOfSpender(raw_block, channel_point);
   } catch (error) {
     // A link that broke is asked again with the next look; an answer of the node's own is its last word.
     if (isLinkFailure(failureOf(error))) throw error;
@@ -174,6 +161,7 @@ async function forwardedSince(client: LndClient, from: number): Promise<NodeBook
   let forward_index = from;
   for (;;) {
     const page = await client.ask<Forwarding>('default', 'forwardingHistory', {
+      // All of time, and a day for a node whose clock is ahead of ours: the index alone says what is news.
       start_time: '1',
       end_time: Math.ceil(Date.now() / 1000 + 86_400).toString(),
       index_offset: forward_index,

@@ -1,24 +1,23 @@
 import { createHash } from 'node:crypto';
 import { RawTx, Transaction } from '@scure/btc-signer';
 import { checkAddress } from './address.ts';
-import { bytesOf, failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import { transactionId } from './block.ts';
+import { failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import { listLeases } from './lnd-lists.ts';
 import type { BuildRequest, BuiltTransaction, ChainParams } from './node.ts';
+
+// How lnd makes the transaction of an on-chain send. It is signed here and stored by the caller before anything is
+// broadcast: were the node to fund and send in one call, an answer that got lost would leave a payment that nobody
+// knows by its id (threat 12). A process that dies in between leaves inputs reserved, and nothing else.
 
 export interface LndChainDeps {
   client: LndClient;
   chain(): ChainParams;
 }
 
-/** An output of the wallet that is reserved. */
-export interface Lease {
-  id: Uint8Array;
-  outpoint: { txid_bytes: Uint8Array; txid_str: string; output_index: number };
-  value: string;
-}
-
 /** Blocks within which a transaction should confirm; the fastest that fits under the cap is taken. */
 const TARGETS = [6, 36, 144] as const;
-/** The inputs of a stored transaction stay reserved while it waits to be broadcast. */
+/** The inputs of a stored transaction stay reserved while it waits to be broadcast; lnd's own lease ends after 10 min. */
 const LEASE_SECONDS = 10 * 24 * 3600;
 const INSUFFICIENT = /insufficient funds|insufficient input|not enough/i;
 
@@ -31,6 +30,7 @@ export async function buildTransaction(deps: LndChainDeps, request: BuildRequest
     return await build(deps, request);
   } catch (error) {
     const failure = failureOf(error);
+    // Nothing was broadcast, so nothing can be lost by asking again; a fault of our own waits here, too, and is logged.
     if (isLinkFailure(failure)) return { state: 'later', detail: failure.details };
     if (INSUFFICIENT.test(failure.details) && (await hasMoneyLater(deps.client, request.amount_sats))) {
       return { state: 'later', detail: failure.details };
@@ -43,26 +43,24 @@ export async function buildTransaction(deps: LndChainDeps, request: BuildRequest
 }
 
 async function releaseLeases(client: LndClient, id: Buffer): Promise<void> {
-  const { locked_utxos } = await client.ask<{ locked_utxos: Lease[] }>('wallet', 'listLeases', {});
-  for (const lease of locked_utxos.filter((other) => id.equals(other.id))) {
-    await client.ask('wallet', 'releaseOutput', { id, outpoint: lease.outpoint });
+  for (const lease of await listLeases(client)) {
+    if (id.equals(lease.id)) await client.ask('wallet', 'releaseOutput', { id, outpoint: lease.outpoint });
   }
 }
 
 async function fund(client: LndClient, request: BuildRequest, sat_per_kw: bigint, id: Buffer) {
-  const funded = await client.ask<{ funded_psbt: Uint8Array; locked_utxos: Lease[] }>('wallet', 'fundPsbt', {
+  const { funded_psbt } = await client.ask<{ funded_psbt: Uint8Array }>('wallet', 'fundPsbt', {
     raw: { outputs: { [request.address]: request.amount_sats.toString() } },
     sat_per_kw: sat_per_kw.toString(),
+    // An input that is unconfirmed may be replaced, and the stored bytes could then never confirm.
     min_confs: 1,
     change_type: 'CHANGE_ADDRESS_TYPE_P2TR',
     custom_lock_id: id,
     lock_expiration_seconds: LEASE_SECONDS,
   });
-  const inputs = funded.locked_utxos.reduce((sum, { value }) => sum + BigInt(value), 0n);
-  const psbt = Transaction.fromPSBT(Uint8Array.from(funded.funded_psbt), { allowUnknownOutputs: true });
-  let outputs = 0n;
-  for (let index = 0; index < psbt.outputsLength; index += 1) outputs += psbt.getOutput(index).amount ?? 0n;
-  return { psbt: funded.funded_psbt, fee_sats: inputs - outputs };
+  // What its inputs are worth stands in it, since a signer that is offline must know, too.
+  const { fee } = Transaction.fromPSBT(Uint8Array.from(funded_psbt), { allowUnknownOutputs: true });
+  return { psbt: funded_psbt, fee_sats: fee };
 }
 
 async function finish(
@@ -78,6 +76,7 @@ async function finish(
   const checked = checkAddress(request.address, chain());
   if (!checked.ok) throw new Error(`not an address of the node's chain: ${request.address}`);
   const decoded = RawTx.decode(Uint8Array.from(raw_final_tx));
+  // Found by what was asked for: the wallet puts its change before or behind it.
   const vout = decoded.outputs.findIndex(
     ({ script, amount }) => hexOf(script) === checked.script && amount === request.amount_sats,
   );
@@ -88,25 +87,25 @@ async function finish(
 async function build(deps: LndChainDeps, request: BuildRequest): Promise<BuiltTransaction> {
   const { client } = deps;
   const id = lockOf(request.reference);
-  let best: { fee_sats: bigint; target: number } | null = null;
-  for (const target of TARGETS) {
-    const { sat_per_kw } = await client.ask<{ sat_per_kw: string }>('wallet', 'estimateFee', {
-      conf_target: target,
-    });
+  let fee_sats = 0n;
+  for (const conf_target of TARGETS) {
+    const wanted = { conf_target };
+    const { sat_per_kw } = await client.ask<{ sat_per_kw: string }>('wallet', 'estimateFee', wanted);
+    // What a dearer try reserved, or a process that died before its transaction was stored: that one is void.
     await releaseLeases(client, id);
     const funded = await fund(client, request, BigInt(sat_per_kw), id);
     if (funded.fee_sats <= request.max_fee_sats) return finish(deps, request, funded.psbt, funded.fee_sats);
-    best = { fee_sats: funded.fee_sats, target };
+    fee_sats = funded.fee_sats;
   }
   await releaseLeases(client, id);
   return {
     state: 'failed',
     code: 'broadcast_fee_above_max',
-    detail: `the transaction would cost ${best?.fee_sats} sats, the cap is ${request.max_fee_sats}`,
+    detail: `the transaction would cost ${fee_sats} sats, the cap is ${request.max_fee_sats}`,
     context: {
-      estimated_fee_sats: Number(best?.fee_sats),
+      estimated_fee_sats: Number(fee_sats),
       max_fee_sats: Number(request.max_fee_sats),
-      target_blocks: best?.target,
+      target_blocks: TARGETS.at(-1),
     },
   };
 }
@@ -116,7 +115,3 @@ async function hasMoneyLater(client: LndClient, amount_sats: bigint): Promise<bo
   const balance = await client.ask<{ total_balance: string }>('default', 'walletBalance', { min_confs: 0 });
   return BigInt(balance.total_balance) > amount_sats;
 }
-
-/** The id of a signed transaction. */
-const transactionId = (raw: string): string =>
-  Transaction.fromRaw(bytesOf(raw), { allowUnknownOutputs: true, allowUnknownInputs: true }).id;

@@ -1,19 +1,19 @@
-import type { BuildRequest, ChainOutput, ChainTransaction } from './node.ts';
-import { buildTransaction, type Lease, type LndChainDeps } from './lnd-build.ts';
-import { bytesOf, failureOf, type LndClient } from './lnd-client.ts';
-import { inTurns } from './lnd-invoices.ts';
+import { buildTransaction, type LndChainDeps } from './lnd-build.ts';
+import { bytesOf, failureOf, inTurns, type LndClient } from './lnd-client.ts';
+import {
+  blockHeight,
+  listLeases,
+  NO_BLOCK,
+  ownOutputs,
+  sumOf,
+  walletTransactions,
+  type Lease,
+  type LndTransaction,
+} from './lnd-lists.ts';
+import type { BuildRequest, ChainTransaction } from './node.ts';
 
-export interface LndTransaction {
-  tx_hash: string;
-  amount: string;
-  num_confirmations: number;
-  block_height: number;
-  time_stamp: string;
-  raw_tx_hex: string;
-  label: string;
-  output_details: { address: string; output_index: string; amount: string; is_our_address: boolean }[];
-  previous_outpoints: { outpoint: string }[];
-}
+// The node's chain wallet: addresses for receives, what came to them, and transactions on their way out. payments/scan.ts
+// reads it whenever the node says that something changed, and every 10 s, since it may not say so.
 
 const ADDRESSES_AT_ONCE = 16;
 // What a backend says of a transaction whose inputs another one has spent.
@@ -21,8 +21,6 @@ const CONFLICT = /double spend|already spent|orphan|missing|inputs? .*spent|not 
 // Unconfirmed receipts are probed at most this often, so many at a time.
 const PROBE_MS = 10_000;
 const PROBES = 50;
-/** No block is this high: asked from here on, lnd lists what is unconfirmed. */
-const NO_BLOCK = 2 ** 31 - 1;
 
 /** What the port asks of a node's chain wallet, on lnd. */
 export function lndChain(deps: LndChainDeps) {
@@ -34,12 +32,9 @@ export function lndChain(deps: LndChainDeps) {
      * leaves out reserved outputs, which are its own until a transaction spends them.
      */
     async corrections(): Promise<{ conflicted_sats: bigint; reserved_sats: bigint }> {
-      const [{ transactions }, { locked_utxos }] = await Promise.all([
-        client.ask<{ transactions: LndTransaction[] }>('default', 'getTransactions', {
-          start_height: NO_BLOCK,
-          end_height: -1,
-        }),
-        client.ask<{ locked_utxos: Lease[] }>('wallet', 'listLeases', {}),
+      const [transactions, leases] = await Promise.all([
+        walletTransactions(client, NO_BLOCK),
+        listLeases(client),
       ]);
       const conflicted = await gone(transactions);
       const spent = new Set(
@@ -47,19 +42,17 @@ export function lndChain(deps: LndChainDeps) {
       );
       const isFree = ({ outpoint }: Lease) => !spent.has(`${outpoint.txid_str}:${outpoint.output_index}`);
       return {
-        conflicted_sats: transactions
-          .filter(({ tx_hash }) => conflicted.has(tx_hash))
-          .reduce((sum, { amount }) => sum + BigInt(amount), 0n),
-        reserved_sats: locked_utxos.filter(isFree).reduce((sum, { value }) => sum + BigInt(value), 0n),
+        conflicted_sats: sumOf(
+          transactions.filter(({ tx_hash }) => conflicted.has(tx_hash)).map(({ amount }) => amount),
+        ),
+        reserved_sats: sumOf(leases.filter(isFree).map(({ value }) => value)),
       };
     },
     buildTransaction: (request: BuildRequest) => buildTransaction(deps, request),
     async broadcast(raw: string, reference: string): Promise<void> {
-      const answer = await client.ask<{ publish_error: string }>('wallet', 'publishTransaction', {
-        tx_hex: bytesOf(raw),
-        label: reference,
-      });
-      if (answer.publish_error !== '') throw new Error(answer.publish_error);
+      const refusal = await publish(client, { tx_hex: bytesOf(raw), label: reference });
+      // lnd takes one that its backend knows or has in a block already, so that repeating is harmless.
+      if (refusal !== '') throw new Error(refusal);
     },
     newAddresses: (references: readonly string[]) =>
       inTurns(references, ADDRESSES_AT_ONCE, async () => {
@@ -69,29 +62,23 @@ export function lndChain(deps: LndChainDeps) {
         return address;
       }),
     async transactions(since_height: number) {
-      const [{ block_height }, { transactions }] = await Promise.all([
-        client.ask<{ block_height: number }>('default', 'getInfo', {}),
-        client.ask<{ transactions: LndTransaction[] }>('default', 'getTransactions', {
-          start_height: since_height,
-          end_height: -1,
-        }),
+      const [tip_height, transactions] = await Promise.all([
+        blockHeight(client),
+        walletTransactions(client, since_height),
       ]);
       const conflicted = await gone(transactions);
-      const known = transactions.filter(({ tx_hash }) => !conflicted.has(tx_hash));
-      return { tip_height: block_height, transactions: known.map(shown) };
+      return {
+        tip_height,
+        transactions: transactions.filter(({ tx_hash }) => !conflicted.has(tx_hash)).map(shown),
+      };
     },
   };
 }
 
-/** The outputs of a transaction that pay the node's own wallet. */
-export const ownOutputs = ({ output_details }: LndTransaction): ChainOutput[] =>
-  output_details
-    .filter((output) => output.is_our_address)
-    .map((output) => ({
-      vout: Number(output.output_index),
-      address: output.address,
-      amount_sats: BigInt(output.amount),
-    }));
+/** Offers signed bytes to the node's chain backend; answers why it would not have them, or an empty text. */
+async function publish(client: LndClient, request: { tx_hex: Buffer; label?: string }): Promise<string> {
+  return (await client.ask<{ publish_error: string }>('wallet', 'publishTransaction', request)).publish_error;
+}
 
 const shown = (transaction: LndTransaction): ChainTransaction => {
   const mined = transaction.num_confirmations > 0;
@@ -110,6 +97,7 @@ const shown = (transaction: LndTransaction): ChainTransaction => {
 function createConflictProbe(client: LndClient) {
   const asked = new Map<string, { at: number; gone: boolean }>();
   return async (transactions: readonly LndTransaction[]): Promise<ReadonlySet<string>> => {
+    // Our own sends (negative amounts) are not probed: their bytes are broadcast again by whoever follows them.
     const now = performance.now();
     const waiting = transactions.filter(
       ({ num_confirmations, amount }) => num_confirmations === 0 && !amount.startsWith('-'),
@@ -118,12 +106,9 @@ function createConflictProbe(client: LndClient) {
     for (const tx_id of asked.keys()) if (!present.has(tx_id)) asked.delete(tx_id);
     const due = waiting.filter(({ tx_hash }) => now - (asked.get(tx_hash)?.at ?? -Infinity) > PROBE_MS);
     await inTurns(due.slice(0, PROBES), PROBES, async ({ tx_hash, raw_tx_hex }) => {
-      const told = await client
-        .ask<{ publish_error: string }>('wallet', 'publishTransaction', { tx_hex: bytesOf(raw_tx_hex) })
-        .then(
-          ({ publish_error }) => publish_error,
-          (error: unknown) => failureOf(error).details,
-        );
+      const told = await publish(client, { tx_hex: bytesOf(raw_tx_hex) }).catch(
+        (error: unknown) => failureOf(error).details,
+      );
       asked.set(tx_hash, { at: now, gone: CONFLICT.test(told) });
     });
     return new Set([...asked].flatMap(([tx_id, known]) => (known.gone ? [tx_id] : [])));

@@ -7,28 +7,22 @@ import {
   Metadata,
   status,
   type ChannelCredentials,
+  type ClientReadableStream,
   type ServiceError,
 } from '@grpc/grpc-js';
 import { authenticatedLndGrpc } from 'lightning';
 
 // How lnd is spoken to: raw gRPC over the clients of the `lightning` package. Its own wrappers turn amounts into
 // numbers and hide which failures came from the node; here 64-bit integers stay text and every error keeps its code.
+// Nothing is ever repeated here: who calls decides whether a call may be made twice.
 
-export type Service = 'default' | 'router' | 'invoices' | 'wallet' | 'chain' | 'blocks';
-
-/** A stream of messages from the node. */
-export interface LndStream<T> {
-  on(event: 'data', listener: (message: T) => void): void;
-  on(event: 'error', listener: (error: ServiceError) => void): void;
-  on(event: 'end', listener: () => void): void;
-  cancel(): void;
-}
+type Service = 'default' | 'router' | 'invoices' | 'wallet' | 'chain' | 'blocks';
 
 export interface LndClient {
   /** One question, one answer. Rejects with a gRPC `ServiceError`; after `timeout_ms` with DEADLINE_EXCEEDED. */
   ask<T>(service: Service, method: string, request: object, timeout_ms?: number): Promise<T>;
   /** Opens a stream; `macaroon` (hex) replaces the usual one. */
-  listen<T>(service: Service, method: string, request: object, macaroon?: string): LndStream<T>;
+  listen<T>(service: Service, method: string, request: object, macaroon?: string): ClientReadableStream<T>;
   /** Whether the connection stands; asking also makes an idle one connect. */
   connected(): boolean;
   /** Drops the connection and what is under way on it, and makes a new one: the old may be half dead. */
@@ -52,7 +46,6 @@ type ClientClass = new (
   options: { channelOverride: Channel },
 ) => RawClient;
 
-const SERVICES: readonly Service[] = ['default', 'router', 'invoices', 'wallet', 'chain', 'blocks'];
 /** Long enough for a busy node on a slow disk; after it the answer is unknown. */
 const ASK_TIMEOUT_MS = 30_000;
 
@@ -67,45 +60,36 @@ const CHANNEL_OPTIONS = {
   'grpc.max_reconnect_backoff_ms': 10_000,
   // The library must not repeat a call by itself: a payment is sent once per decision of ours.
   'grpc.enable_retries': 0,
+  // Lists of an old node (closed channels, transactions) outgrow the library's 4 MB.
   'grpc.max_receive_message_length': -1,
 };
 
 /** An address is no server name in TLS: where the certificate names localhost too, that is asked for instead. */
-function nameOptions({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Record<string, string> {
+function nameOptions({ socket, cert }: LndAccess): Record<string, string> {
   const host = socket.slice(0, socket.lastIndexOf(':')).replaceAll(/[[\]]/g, '');
   const named = isIP(host) === 0 || new X509Certificate(cert).checkHost('localhost') === undefined;
   return named ? {} : { 'grpc.ssl_target_name_override': 'localhost' };
 }
 
-let classes: Map<Service, ClientClass> | null = null;
+let classes: [service: string, ClientClass][] | null = null;
 
 /** The classes of lnd's services. `lightning` loads the protocol and makes one client of each; that takes a while. */
-function serviceClasses(): Map<Service, ClientClass> {
+function serviceClasses(): [service: string, ClientClass][] {
   if (classes) return classes;
   const { lnd } = authenticatedLndGrpc({ cert: '', socket: 'localhost:0' } as never);
-  classes = new Map();
-  for (const [name, client] of Object.entries(lnd as unknown as Record<string, RawClient>)) {
-    if (SERVICES.includes(name as Service)) {
-      classes.set(name as Service, client.constructor as unknown as ClientClass);
-    }
+  return (classes = Object.entries(lnd as unknown as Record<string, RawClient>).map(([name, client]) => {
     client.close();
-  }
-  return classes;
-}
-
-interface Connection {
-  services: Map<Service, RawClient>;
-  channel: Channel;
+    return [name, client.constructor as unknown as ClientClass];
+  }));
 }
 
 /** One connection for all services: a payment never waits for a handshake of its own. */
-function openConnection({ socket, cert }: Pick<LndAccess, 'socket' | 'cert'>): Connection {
-  const ssl = credentials.createSsl(cert);
-  const channel = new Channel(socket, ssl, { ...CHANNEL_OPTIONS, ...nameOptions({ socket, cert }) });
-  const services = new Map<Service, RawClient>();
-  for (const [name, Client] of serviceClasses()) {
-    services.set(name, new Client(socket, ssl, { channelOverride: channel }));
-  }
+function openConnection(access: LndAccess) {
+  const ssl = credentials.createSsl(access.cert);
+  const channel = new Channel(access.socket, ssl, { ...CHANNEL_OPTIONS, ...nameOptions(access) });
+  const services: Record<string, RawClient> = {};
+  for (const [name, Client] of serviceClasses())
+    services[name] = new Client(access.socket, ssl, { channelOverride: channel });
   return { services, channel };
 }
 
@@ -119,14 +103,9 @@ function metadataOf(macaroon: string): Metadata {
 export function openLnd(access: LndAccess): LndClient {
   let connection = openConnection(access);
   const usual = metadataOf(access.macaroon.toString('hex'));
-  const clientOf = (service: Service): RawClient => {
-    const client = connection.services.get(service);
-    if (!client) throw new Error(`lnd has no service ${service}`);
-    return client;
-  };
   const methodOf = (service: Service, name: string): Method => {
-    const client = clientOf(service);
-    const method = client[name];
+    const client = connection.services[service];
+    const method = client?.[name];
     if (!method) throw new Error(`lnd has no method ${service}.${name}`);
     return method.bind(client);
   };
@@ -141,7 +120,10 @@ export function openLnd(access: LndAccess): LndClient {
         );
       }),
     listen: <T>(service: Service, name: string, request: object, macaroon?: string) =>
-      methodOf(service, name)(request, macaroon === undefined ? usual : metadataOf(macaroon)) as LndStream<T>,
+      methodOf(service, name)(
+        request,
+        macaroon === undefined ? usual : metadataOf(macaroon),
+      ) as ClientReadableStream<T>,
     connected: () => connection.channel.getConnectivityState(true) === connectivityState.READY,
     reconnect() {
       connection.channel.close();
@@ -178,6 +160,22 @@ export const isLinkFailure = ({ code, details }: LndFailure): boolean =>
   LINK_CODES.has(code) || /context canceled|deadline exceeded|shutting down|not yet ready/i.test(details);
 
 /** Lower-case hex of bytes that lnd sends. */
-export const hexOf = (bytes: Uint8Array | null | undefined): string =>
-  Buffer.from(bytes ?? []).toString('hex');
+export const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 export const bytesOf = (hex: string): Buffer => Buffer.from(hex, 'hex');
+
+/** Runs `work` over all items, a bounded number at a time, answers in their order. */
+export async function inTurns<T, R>(
+  items: readonly T[],
+  at_once: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  let next = 0;
+  const runner = async (): Promise<void> => {
+    for (let index = next++; index < items.length; index = next++) {
+      results[index] = await work(items[index] as T);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(at_once, items.length) }, runner));
+  return results;
+}

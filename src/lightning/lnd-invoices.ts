@@ -1,6 +1,9 @@
 import { createHash, createHmac } from 'node:crypto';
 import type { CancelOutcome, Invoice, InvoiceRequest, SettledInvoice } from './node.ts';
-import { bytesOf, failureOf, hexOf, isLinkFailure, type LndClient } from './lnd-client.ts';
+import { bytesOf, failureOf, hexOf, inTurns, isLinkFailure, type LndClient } from './lnd-client.ts';
+
+// Receives over Lightning, on lnd. An invoice is created before the receive knows its hash: when the answer is lost, or the
+// process dies before it is stored, the same reference has to find the same invoice again, never a second one.
 
 interface AddedInvoice {
   payment_request: string;
@@ -29,23 +32,6 @@ export interface LndInvoicesDeps {
 // A node answers a few hundred of these a second; more at once only fill its queue.
 const LOOKUPS_AT_ONCE = 16;
 
-/** Runs `work` over all items, a bounded number at a time, answers in their order. */
-export async function inTurns<T, R>(
-  items: readonly T[],
-  at_once: number,
-  work: (item: T) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = [];
-  let next = 0;
-  const runner = async (): Promise<void> => {
-    for (let index = next++; index < items.length; index = next++) {
-      results[index] = await work(items[index] as T);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(at_once, items.length) }, runner));
-  return results;
-}
-
 export const settledOf = (invoice: LndInvoice): SettledInvoice => ({
   payment_hash: hexOf(invoice.r_hash),
   preimage: hexOf(invoice.r_preimage),
@@ -72,6 +58,7 @@ export function lndInvoices({ client, invoice_secret, private_hints }: LndInvoic
       });
       return { payment_hash: hexOf(added.r_hash), payment_request: added.payment_request };
     } catch (error) {
+      // An earlier call was heard, its answer was not.
       if (!/already exists/.test(failureOf(error).details)) throw error;
       const known = await lookUp(createHash('sha256').update(r_preimage).digest());
       return { payment_hash: hexOf(known.r_hash), payment_request: known.payment_request };
@@ -88,6 +75,7 @@ export function lndInvoices({ client, invoice_secret, private_hints }: LndInvoic
       if (/already settled/.test(failure.details)) return 'settled';
       // An invoice that the node does not have can be paid by nobody.
       if (/unable to locate|already canceled/.test(failure.details)) return 'cancelled';
+      // A refusal that was not met before: that nobody can pay it, it does not say.
       return 'unknown';
     }
   }
@@ -103,6 +91,7 @@ export function lndInvoices({ client, invoice_secret, private_hints }: LndInvoic
   }
 
   return {
+    // All at once: they are a batch of the caller's, which bounds it, and each waits for a commit of lnd's.
     createInvoices: (requests: readonly InvoiceRequest[]) => Promise.all(requests.map(create)),
     cancelInvoices: (hashes: readonly string[]) => inTurns(hashes, LOOKUPS_AT_ONCE, cancel),
     settledAmong: async (hashes: readonly string[]) =>

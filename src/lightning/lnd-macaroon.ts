@@ -1,6 +1,9 @@
 import { createHmac } from 'node:crypto';
 import { failureOf, isLinkFailure, type LndClient } from './lnd-client.ts';
 
+// What a macaroon allows, and how one is narrowed: a call to pay carries one that ends, so that a copy of the call which a
+// link delivers late is refused by the node itself (docs/decisions/0006).
+
 /** Every method that is called: the smallest macaroon that works. `lncli bakemacaroon uri:…` (README). */
 const METHODS = [
   '/lnrpc.Lightning/GetInfo',
@@ -66,21 +69,13 @@ export const withDeadline = (macaroon: Buffer, at_ms: number): Buffer =>
 /** Part of connecting: a link that swallows everything is found out soon. */
 const CHECK_TIMEOUT_MS = 5000;
 
-interface Check {
-  valid: boolean;
-}
-
 async function isValid(client: LndClient, macaroon: Buffer, fullMethod: string): Promise<boolean> {
   try {
-    const request = { macaroon, fullMethod, check_default_perms_from_full_method: true };
-    const { valid } = await client.ask<Check>(
-      'default',
-      'checkMacaroonPermissions',
-      request,
-      CHECK_TIMEOUT_MS,
-    );
-    return valid;
+    const asked = { macaroon, fullMethod, check_default_perms_from_full_method: true };
+    const method = 'checkMacaroonPermissions';
+    return (await client.ask<{ valid: boolean }>('default', method, asked, CHECK_TIMEOUT_MS)).valid;
   } catch (error) {
+    // lnd answers a macaroon that does not suffice, or is over, with an error instead of `valid: false`.
     if (isLinkFailure(failureOf(error))) throw error;
     return false;
   }
@@ -102,6 +97,7 @@ const FARTHEST_MS = 86_400_000;
  * macaroons by it: one that ends at T is valid exactly while the node's clock is before T.
  */
 export async function clockAhead(client: LndClient, macaroon: Buffer): Promise<number> {
+  // Outwards in steps of four, then halving: two questions where the clocks agree, some 25 where they are a day apart.
   const isBefore = (ahead_ms: number) =>
     isValid(client, withDeadline(macaroon, Date.now() + ahead_ms), PROBE);
   let low = -FINEST_MS;

@@ -1,8 +1,10 @@
 import { status } from '@grpc/grpc-js';
 import type { PayRequest, SendFailure, SendOutcome } from './node.ts';
-import { bytesOf, failureOf, isLinkFailure, type LndClient, type LndFailure } from './lnd-client.ts';
-import { inTurns } from './lnd-invoices.ts';
+import { bytesOf, failureOf, inTurns, isLinkFailure, type LndClient, type LndFailure } from './lnd-client.ts';
 import { withDeadline } from './lnd-macaroon.ts';
+
+// Sends over Lightning, on lnd. Only its word `SUCCEEDED` or `FAILED`, or a refusal of the call for a payment that it does
+// not have, is an end. Whatever the link does to a call or its answer is `unknown`, never `failed` (threat 3).
 
 interface LndPayment {
   payment_hash: string;
@@ -17,6 +19,7 @@ interface LndPayment {
 export const CALL_DEADLINE_MS = 20_000;
 // How long lnd looks for routes before it gives up; parts in flight are waited for however long they take.
 const ROUTING_SECONDS = 60;
+// As lnd splits a payment when it is not told.
 const MAX_PARTS = 16;
 const TRACKS_AT_ONCE = 16;
 const TRACK_TIMEOUT_MS = 10_000;
@@ -49,7 +52,7 @@ function outcomeOf(payment: LndPayment): SendOutcome {
   return { state: 'failed', code, detail, payment_index };
 }
 
-/** The node turned the call away before it looked at it, for a reason that passes. */
+/** The node turned the call away before it looked at it, for a reason that passes: it is starting, or the macaroon expired. */
 const NOT_TAKEN = /not yet ready|wallet locked|waiting to start|has expired|unavailable/i;
 
 export interface LndPaymentsDeps {
@@ -82,6 +85,7 @@ function follow(
       if (until === 'first') stream.cancel();
     };
     stream.on('data', (payment) => {
+      // Whatever becomes of the payment: by the highest index it is noticed that a history became shorter.
       indexSeen(BigInt(payment.payment_index));
       const outcome = outcomeOf(payment);
       if (until === 'first' || outcome.state !== 'in_flight') finish(outcome);
@@ -103,6 +107,7 @@ export function lndPayments(deps: LndPaymentsDeps) {
   }
 
   async function pay(request: PayRequest): Promise<SendOutcome> {
+    // Asked of the channel, without a call: one that is made while it is down may wait in it for the link.
     if (!client.connected()) return { state: 'not_sent', detail: 'the node is not connected' };
     const credential = withDeadline(macaroon, Date.now() + CALL_DEADLINE_MS + clockAhead()).toString('hex');
     const told = await follow(
@@ -129,6 +134,7 @@ export function lndPayments(deps: LndPaymentsDeps) {
     if (/permission denied/i.test(failure.details)) {
       return { state: 'failed', code: 'node_permission_denied', detail: failure.details };
     }
+    // lnd refuses a second payment of a hash, which is how a repeated call ends: the first one's state is the answer.
     const known = await track(payment_hash);
     // The node refused this call and knows no payment of the hash: nothing was sent.
     if (known.state !== 'not_found') return known;

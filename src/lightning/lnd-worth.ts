@@ -1,37 +1,17 @@
+import { toMsats } from '../core/money.ts';
 import type { LndClient } from './lnd-client.ts';
+import { listChannels, listPending, LOCAL, sumOf, type OpenChannel } from './lnd-lists.ts';
+import type { LightningNode } from './node.ts';
 
-interface Amount {
-  msat: string;
-}
+// What a node has, to the msat, as it is held against the ledger (nodes/books.ts). lnd shows each part in another list, and
+// some in whole sats: what no list shows has to follow from the others.
+
 interface ChannelBalance {
-  local_balance: Amount;
-  unsettled_local_balance: Amount;
-  pending_open_local_balance: Amount;
-}
-interface OpenChannel {
-  initiator: boolean;
-  capacity: string;
-  local_balance: string;
-  remote_balance: string;
-  unsettled_balance: string;
-  fee_per_kw: string;
-  commitment_type: string;
-  pending_htlcs: unknown[];
-}
-interface PendingChannel {
-  initiator: string;
-  capacity: string;
-  local_balance: string;
-  remote_balance: string;
-}
-interface Pending {
-  pending_open_channels: { channel: PendingChannel }[];
-  waiting_close_channels: { limbo_balance: string }[];
-  pending_force_closing_channels: { limbo_balance: string }[];
+  local_balance: { msat: string };
+  unsettled_local_balance: { msat: string };
+  pending_open_local_balance: { msat: string };
 }
 
-const MSATS_PER_SAT = 1000n;
-const LOCAL = 'INITIATOR_LOCAL';
 /** Two anchors of 330 sats, paid by whoever opened the channel (BOLT 3). */
 const ANCHORS_SATS = 660n;
 
@@ -47,8 +27,6 @@ const weightOf = (commitment_type: string): bigint => {
   return anchorsOf(commitment_type) > 0n ? COMMITMENT_WEIGHT.anchors : COMMITMENT_WEIGHT.legacy;
 };
 
-const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) => total + value, 0n);
-
 /** What lnd shows in whole sats are two balances and what is in flight: each may hide a part of a sat. */
 const HIDDEN_SATS = 2n;
 
@@ -60,13 +38,15 @@ const HIDDEN_SATS = 2n;
 function openerShare(channel: OpenChannel): bigint {
   const { commitment_type, fee_per_kw, pending_htlcs } = channel;
   const anchors = anchorsOf(commitment_type);
-  const shown = [channel.local_balance, channel.remote_balance, channel.unsettled_balance].map(BigInt);
-  const left = BigInt(channel.capacity) - sum(shown);
+  const shown = sumOf([channel.local_balance, channel.remote_balance, channel.unsettled_balance]);
+  const left = BigInt(channel.capacity) - shown;
   const weight = weightOf(commitment_type);
+  // How many HTLCs are outputs of their own is not listed: those that are too small go to the fee. One count fits.
   for (let htlcs = 0n; htlcs <= BigInt(pending_htlcs.length); htlcs += 1n) {
     const reckoned = (BigInt(fee_per_kw) * (weight + htlcs * HTLC_WEIGHT)) / 1000n + anchors;
     if (left >= reckoned && left - reckoned <= HIDDEN_SATS) return reckoned;
   }
+  // A commitment of a kind that is unknown here: off by no more than the parts of sats that balances hide.
   return left;
 }
 
@@ -77,31 +57,27 @@ function openerShare(channel: OpenChannel): bigint {
 export async function lndWorth(
   client: LndClient,
   corrections: () => Promise<{ conflicted_sats: bigint; reserved_sats: bigint }>,
-): Promise<{ channels_msats: bigint; chain_msats: bigint }> {
+): ReturnType<LightningNode['worth']> {
   const [{ conflicted_sats, reserved_sats }, balance, open, pending, wallet] = await Promise.all([
     corrections(),
     client.ask<ChannelBalance>('default', 'channelBalance', {}),
-    client.ask<{ channels: OpenChannel[] }>('default', 'listChannels', {}),
-    client.ask<Pending>('default', 'pendingChannels', {}),
+    listChannels(client),
+    listPending(client),
     client.ask<{ total_balance: string }>('default', 'walletBalance', {}),
   ]);
-  const funded_sats = sum([
-    ...open.channels.filter(({ initiator }) => initiator).map(openerShare),
-    ...pending.pending_open_channels
-      .filter(({ channel }) => channel.initiator === LOCAL)
-      .map(
-        ({ channel }) =>
-          BigInt(channel.capacity) - BigInt(channel.local_balance) - BigInt(channel.remote_balance),
-      ),
-    ...pending.waiting_close_channels.map(({ limbo_balance }) => BigInt(limbo_balance)),
-    ...pending.pending_force_closing_channels.map(({ limbo_balance }) => BigInt(limbo_balance)),
+  const funded_sats = sumOf([
+    ...open.filter(({ initiator }) => initiator).map(openerShare),
+    ...pending.opening
+      .filter(({ initiator }) => initiator === LOCAL)
+      .map((channel) => BigInt(channel.capacity) - sumOf([channel.local_balance, channel.remote_balance])),
+    ...pending.closing.map(({ limbo_balance }) => limbo_balance),
   ]);
   return {
     channels_msats:
       BigInt(balance.local_balance.msat) +
       BigInt(balance.unsettled_local_balance.msat) +
       BigInt(balance.pending_open_local_balance.msat) +
-      funded_sats * MSATS_PER_SAT,
-    chain_msats: (BigInt(wallet.total_balance) + reserved_sats - conflicted_sats) * MSATS_PER_SAT,
+      toMsats(funded_sats),
+    chain_msats: toMsats(BigInt(wallet.total_balance) + reserved_sats - conflicted_sats),
   };
 }

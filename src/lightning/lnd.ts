@@ -1,6 +1,8 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { within } from '../core/clock.ts';
 import { CHAINS } from './address.ts';
-import { openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
+import { failureOf, openLnd, type LndAccess, type LndClient } from './lnd-client.ts';
 import { lndBooks, type ClosingOutputs } from './lnd-books.ts';
 import { lndChain } from './lnd-chain.ts';
 import { lndInvoices, settledOf, type LndInvoice } from './lnd-invoices.ts';
@@ -8,6 +10,9 @@ import { clockAhead, missingMethods } from './lnd-macaroon.ts';
 import { CALL_DEADLINE_MS, lndPayments } from './lnd-payments.ts';
 import { lndWorth } from './lnd-worth.ts';
 import type { ChainParams, LightningNode, Network, NodeIdentity, NodeListener } from './node.ts';
+
+// A real node behind the port. It may be away at any time and come back as another one: nothing is sent through it until it
+// was asked who it is, what its macaroon allows, what time it has and how far its history goes.
 
 export interface LndOptions extends LndAccess {
   id: string;
@@ -27,39 +32,30 @@ interface Info {
 }
 
 /** Chains that a node may be on to serve each network; the first is assumed until the node has answered. */
-const CHAINS_OF: Record<Network, readonly string[]> = {
+const CHAINS_OF: Record<Network, readonly [string, ...string[]]> = {
   mainnet: ['mainnet'],
   testnet: ['testnet', 'testnet4', 'regtest'],
   signet: ['signet'],
   mutinynet: ['signet'],
 };
 
+function chainParams(chain: string): ChainParams {
+  const params = (CHAINS as Record<string, ChainParams>)[chain];
+  if (!params) throw new Error(`no chain ${chain} is known here`);
+  return params;
+}
+
 const PROBE_TIMEOUT_MS = 10_000;
 const PING_MS = 5000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
-const WATCH_MS = 250;
+const STOP_MS = 250;
 // Only settlements are listened for: invoices up to this index, which none reaches, are not told when they are made.
 const NO_INVOICE = (2n ** 63n - 1n).toString();
 // A settlement index of another process may be stored before a lower one: this far back is told again.
 const OVERLAP = 100n;
 /** After its deadline a call is refused; the margin is for the clocks, which are compared to the second. */
 const CALL_WINDOW_MS = CALL_DEADLINE_MS + 10_000;
-
-/** What addresses and invoices look like on each chain that lnd names. */
-const PARAMS: Record<string, ChainParams> = {
-  mainnet: CHAINS.mainnet,
-  testnet: CHAINS.testnet,
-  testnet4: CHAINS.testnet,
-  signet: CHAINS.mutinynet,
-  regtest: CHAINS.regtest,
-};
-
-function chainParams(chain: string): ChainParams {
-  const params = PARAMS[chain];
-  if (!params) throw new Error(`no chain ${chain} is known here`);
-  return params;
-}
 
 /** Who answers, or what is wrong with a node that does. Rejects when it does not answer. */
 async function meet(client: LndClient, options: LndOptions): Promise<NodeIdentity | { fault: string }> {
@@ -78,7 +74,7 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
   const { log } = options;
   const client = openLnd(options);
   const closings: ClosingOutputs = new Map();
-  let chain: ChainParams = chainParams(options.last_chain ?? CHAINS_OF[options.network][0] ?? '');
+  let chain = chainParams(options.last_chain ?? CHAINS_OF[options.network][0]);
   let ahead_ms = 0;
   let up = false;
   let trouble = 'not connected yet';
@@ -98,6 +94,8 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
       const met = await meet(client, options);
       // Not what was configured.
       if ('fault' in met) throw new Error(met.fault);
+      // In this order: calls to pay are made as soon as `up` says so, and carry a deadline in the node's time; before that
+      // the listener compares identity and history, and throws for a node that must not be used.
       ahead_ms = await clockAhead(client, options.macaroon);
       chain = chainParams(met.chain);
       const { settle_index } = await telling.connected(met);
@@ -107,6 +105,7 @@ export function createLndNode(options: LndOptions): LightningNode & { faults(): 
     lost(reason) {
       up = false;
       trouble = reason;
+      // The old channel may be half dead: what waits in it ends now, and ends as unknown.
       client.reconnect();
     },
   });
@@ -161,19 +160,22 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   ) => {
     const stream = client.listen<LndInvoice>(service, method, request);
     stream.on('data', on);
-    stream.on('error', (error) => breakUp(`${method}: ${error.details}`));
+    stream.on('error', (error) => breakUp(`${method}: ${failureOf(error).details}`));
     stream.on('end', () => breakUp(`${method} ended`));
     streams.push(stream);
   };
   const tell = createTeller(listener, breakUp);
+  // 0 asks lnd for nothing that is past: while none is stored, what was missed is found by comparing lists instead.
   const from = settle_index > OVERLAP ? settle_index - OVERLAP : settle_index > 0n ? 1n : 0n;
   const since = { add_index: NO_INVOICE, settle_index: from.toString() };
   listen('default', 'subscribeInvoices', since, (invoice) => {
     if (invoice.state === 'SETTLED') tell(invoice);
   });
+  // What changed is not read from the message: the wallet's list is, so one that is missed costs a moment, no money.
   const changed = (): void => void listener.chainChanged().catch(() => {});
   listen('default', 'subscribeTransactions', {}, changed);
   listen('chain', 'registerBlockEpochNtfn', {}, changed);
+  // Keepalive sees a dead link, only a question sees a node that hangs behind a live one.
   const ping = setInterval(() => {
     client
       .ask('default', 'getInfo', {}, PROBE_TIMEOUT_MS)
@@ -188,7 +190,10 @@ function watch(client: LndClient, listener: NodeListener, settle_index: bigint):
   };
 }
 
-/** Tells settlements in batches: those that come while one is being booked form the next. */
+/**
+ * Tells settlements in batches: those that come while one is being booked form the next. One at a time, in the node's
+ * order: a later one that is stored moves the index from which the node is asked again, past any that was not.
+ */
 function createTeller(listener: NodeListener, breakUp: (reason: string) => void) {
   let waiting: LndInvoice[] = [];
   let telling = false;
@@ -224,11 +229,6 @@ function createConnection({ log, connect, lost }: ConnectionDeps) {
   const ending = new AbortController();
   const stopping = new Promise<void>((resolve) => ending.signal.addEventListener('abort', () => resolve()));
   let running: Promise<void> = Promise.resolve();
-  const sleep = async (pause_ms: number): Promise<void> => {
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([stopping, new Promise((done) => (timer = setTimeout(done, pause_ms)))]);
-    clearTimeout(timer);
-  };
   async function run(listener: NodeListener): Promise<void> {
     let pause_ms = FIRST_PAUSE_MS;
     let told = '';
@@ -247,7 +247,7 @@ function createConnection({ log, connect, lost }: ConnectionDeps) {
           log.warn({ reason }, 'node not connected, will be tried again');
         told = reason;
       }
-      await sleep(pause_ms);
+      await setTimeout(pause_ms, undefined, { signal: ending.signal }).catch(() => {});
       pause_ms = Math.min(pause_ms * 2, LONGEST_PAUSE_MS);
     }
   }
@@ -257,7 +257,7 @@ function createConnection({ log, connect, lost }: ConnectionDeps) {
     },
     async stop(): Promise<void> {
       ending.abort();
-      await Promise.race([running, new Promise((done) => setTimeout(done, WATCH_MS))]);
+      await within(running, STOP_MS, () => {});
     },
   };
 }

@@ -1,3 +1,8 @@
+import type { NETWORK } from '@scure/btc-signer';
+
+// All that the money core knows of a node. payments/ and nodes/ call it, lnd.ts and sandbox.ts keep its promises; what
+// only one of the two can do has no place here.
+
 /** The chains that a wallet may be on, as they are stored; core/networks.ts knows how requests spell them. */
 export type Network = 'mainnet' | 'testnet' | 'signet' | 'mutinynet';
 
@@ -5,9 +10,7 @@ export type Network = 'mainnet' | 'testnet' | 'signet' | 'mutinynet';
 export interface ChainParams {
   /** Currency prefix of a BOLT11 invoice: `bc`, `tb`, `tbs`, `bcrt`. */
   invoice_prefix: string;
-  bech32: string;
-  pub_key_hash: number;
-  script_hash: number;
+  addresses: typeof NETWORK;
 }
 
 /** What a receive needs of its node. */
@@ -54,17 +57,19 @@ export type SendOutcome =
   | { state: 'unknown'; detail: string };
 
 /** The send error codes of the contract that a node's failure maps to. */
-export type SendFailure =
-  | 'no_route'
-  | 'upstream_failure'
-  | 'insufficient_funds'
-  | 'invalid_bolt11_invoice'
-  | 'invalid_payment_amount'
-  | 'rejected'
-  | 'node_permission_denied'
-  | 'transaction_build_failed'
-  | 'broadcast_failed'
-  | 'broadcast_fee_above_max';
+export const SEND_FAILURES = [
+  'no_route',
+  'upstream_failure',
+  'insufficient_funds',
+  'invalid_bolt11_invoice',
+  'invalid_payment_amount',
+  'rejected',
+  'node_permission_denied',
+  'transaction_build_failed',
+  'broadcast_failed',
+  'broadcast_fee_above_max',
+] as const;
+export type SendFailure = (typeof SEND_FAILURES)[number];
 
 /** Money that came over Lightning: the node has it, whatever is made of it here. */
 export interface SettledInvoice {

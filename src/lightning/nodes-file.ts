@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Network } from './node.ts';
 
+// Read once, with the configuration: an operator is told of every fault of every node before anything starts. What is not
+// known here is a fault, too: a misspelt option would otherwise be one that silently does not hold.
+
 /** A node as the operator registered it; what its files hold is read. */
 export interface NodeEntry {
   id: string;
@@ -43,6 +46,7 @@ export function readNodesFile(path: string, faults: string[]): NodeEntry[] {
   const entries = list.map((item, index) => readNode(item, index, dirname(resolve(path)), faults));
   const ids = entries.flatMap((entry) => (entry ? [entry.id] : []));
   for (const id of new Set(ids.filter((other, index) => ids.indexOf(other) !== index))) {
+    // Two nodes of one id would share accounts, payments and history.
     faults.push(`node ${id} is registered twice`);
   }
   return entries.filter((entry) => entry !== null);
@@ -50,6 +54,7 @@ export function readNodesFile(path: string, faults: string[]): NodeEntry[] {
 
 function readNode(item: unknown, index: number, folder: string, faults: string[]): NodeEntry | null {
   const fields = (typeof item === 'object' && item !== null ? item : {}) as Record<string, unknown>;
+  // By its id where it has one, for that is what the operator will search for.
   const name = typeof fields['id'] === 'string' ? `node ${fields['id']}` : `node number ${index + 1}`;
   const found: string[] = [];
   const text = (field: string): string => {

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 
+// The operator's list, read once at start; whether a wallet minds it is its policy (payments/limits.ts).
+
 /** Addresses that must not be paid, each in its one spelling. */
 export type SanctionsList = ReadonlySet<string>;
 
@@ -20,6 +22,7 @@ export function readSanctionsFile(path: string, faults: string[]): SanctionsList
   text.split('\n').forEach((line, index) => {
     const address = (line.split('#')[0] ?? '').trim();
     if (address === '') return;
+    // A line that is half read would let the rest of it be paid.
     if (/\s/.test(address)) faults.push(`COULOMB_SANCTIONS_FILE, line ${index + 1}: one address per line`);
     else addresses.add(oneSpelling(address));
   });

@@ -2,15 +2,11 @@ import { timeText, type Clock } from '../core/clock.ts';
 import type { Sql } from '../core/db.ts';
 import { checkAddress, CHAINS } from './address.ts';
 import type { BuildRequest, BuiltTransaction, ChainTransaction } from './node.ts';
-import {
-  FEE_SATS,
-  makeTransaction,
-  transactionIdOf,
-  type MadeTransaction,
-  type Sandbox,
-} from './sandbox-keys.ts';
+import { transactionId } from './block.ts';
+import { FEE_SATS, makeTransaction, type MadeTransaction, type Sandbox } from './sandbox-keys.ts';
 
-// The sandbox's chain: blocks when told or by the clock, a mempool, replacements, reorganizations.
+// The sandbox's chain: blocks when told or by the clock, a mempool, replacements, reorganizations. It checks no signature
+// and no balance: its transactions are real in form, so that clients can decode them, and in nothing else.
 
 const TARGET_BLOCKS = 1;
 // What one read brings at most; a wallet with more in this window is read again from a later height.
@@ -84,8 +80,9 @@ export async function buildTransaction(
 }
 
 export async function broadcast({ db }: Sandbox, raw: string): Promise<void> {
+  // Only what was never broadcast: bytes that come again must not take a mined transaction back.
   await db.query(`UPDATE sandbox_transactions SET state = 'mempool' WHERE tx_id = $1 AND state = 'built'`, [
-    transactionIdOf(raw),
+    transactionId(raw),
   ]);
 }
 
@@ -130,7 +127,10 @@ const timeOf = (clock: Clock): string => timeText(clock.now());
 export const mine = ({ db, clock }: Sandbox, count: number): Promise<number> =>
   db.transaction((sql) => mineBlocks(sql, timeOf(clock), count));
 
-/** Mines one block when the last one is older than this; answers whether it did. */
+/**
+ * Mines one block when the last one is older than this; answers whether it did. Of several servers one mines: the others
+ * skip the row that it has locked, and find it young when they look again.
+ */
 export const mineIfDue = ({ db, clock }: Sandbox, interval_ms: number): Promise<boolean> =>
   db.transaction(async (sql) => {
     const due = await sql.query(
@@ -174,13 +174,3 @@ export const replace = ({ db, seed }: Sandbox, tx_id: string, to_us: boolean): P
     if (to_us) await intoMempool(sql, made, old.address, old.amount_sats);
     return made.tx_id;
   });
-
-/** What the wallet has, in sats. */
-export async function chainSats({ db }: Sandbox): Promise<bigint> {
-  const [sum] = await db.query<{ sats: string }>(
-    `SELECT coalesce(sum(CASE direction WHEN 'in' THEN amount_sats ELSE -amount_sats - fee_sats END)
-       FILTER (WHERE state = 'mined' OR (direction = 'out' AND state = 'mempool')), 0)::text AS sats
-     FROM sandbox_transactions`,
-  );
-  return BigInt(sum?.sats ?? 0);
-}

@@ -1,37 +1,22 @@
-import { createLane } from '../core/batch.ts';
 import { timeText } from '../core/clock.ts';
 import { rowsParameter } from '../core/db.ts';
 import type { CancelOutcome, Invoice, InvoiceRequest, LightningNode, SettledInvoice } from './node.ts';
-import { createInvoiceMaker, derive, type Sandbox } from './sandbox-keys.ts';
+import { createInvoiceMaker, derive, together, type Sandbox } from './sandbox-keys.ts';
 
-// Invoices of the sandbox node, and their outside payers.
+// Invoices of the sandbox node, and their outside payers. Whether an invoice is paid or cancelled first is decided by its
+// row alone, since an invoice that is settled inside must be one that nobody outside can pay any more (threat 7).
 
 export type Paid =
   { status: 'settled'; payment_hash: string; preimage: string } | { status: 'failed'; reason: string };
 
-interface InvoiceRow {
-  payment_hash: string;
-  preimage: string;
-  paid_msats: bigint;
-  settle_index: bigint;
-  settled_at_ms: bigint;
-}
-
-/** Of an invoice `i`. */
-const SETTLED = `i.payment_hash, i.preimage, i.paid_msats, i.settle_index,
-  (extract(epoch FROM i.settled_at) * 1000)::bigint AS settled_at_ms`;
-
-const settledOf = (row: InvoiceRow): SettledInvoice => ({
-  payment_hash: row.payment_hash,
-  preimage: row.preimage,
-  amount_msats: row.paid_msats,
-  settle_index: row.settle_index,
-  settled_at_ms: Number(row.settled_at_ms),
-});
+/** Of an invoice `i`, as the port tells it. */
+const SETTLED = `i.payment_hash, i.preimage, i.paid_msats AS amount_msats, i.settle_index,
+  round(extract(epoch FROM i.settled_at) * 1000)::float8 AS settled_at_ms`;
 
 // Rows are locked in one order by payers and cancellers alike; the row decides who was first.
 const LOCK = `SELECT i.payment_hash FROM sandbox_invoices i WHERE i.payment_hash = ANY($1) ORDER BY i.payment_hash FOR UPDATE`;
 
+// A payee takes from what it asked for up to twice that (BOLT 4), any amount where it asked for none.
 const PAY = `
   WITH locked AS (${LOCK})
   UPDATE sandbox_invoices i SET state = 'settled', paid_msats = coalesce(r.amount_msats, i.amount_msats),
@@ -53,12 +38,12 @@ async function payAll(
 ): Promise<Paid[]> {
   // Two payers of one invoice: the first is tried, the other finds it paid.
   const first = new Map([...payers].reverse().map((payer) => [payer.payment_hash, payer]));
-  const rows = await db.query<InvoiceRow>(
+  const rows = await db.query<SettledInvoice>(
     PAY,
     [[...first.keys()], rowsParameter([...first.values()]), timeText(clock.now())],
     'sandbox paid',
   );
-  if (rows.length > 0) await settled(rows.map(settledOf));
+  if (rows.length > 0) await settled(rows);
   const paid = new Map(rows.map((row) => [row.payment_hash, row]));
   return payers.map((payer) => {
     const row = first.get(payer.payment_hash) === payer ? paid.get(payer.payment_hash) : undefined;
@@ -76,15 +61,8 @@ async function payAll(
  * before a payer is.
  */
 export function createOutsidePayer(sandbox: Sandbox, settled: (invoices: SettledInvoice[]) => Promise<void>) {
-  const lane = createLane<Payer, Paid>({
-    max_batch: 256,
-    max_queue: 100_000,
-    concurrency: 4,
-    run: async (payers) =>
-      (await payAll(sandbox, settled, payers)).map((value) => ({ ok: true as const, value })),
-  });
-  return (payment_hash: string, amount_msats: bigint | null): Promise<Paid> =>
-    lane.submit({ payment_hash, amount_msats });
+  const pay = together(4, (payers: readonly Payer[]) => payAll(sandbox, settled, payers));
+  return (payment_hash: string, amount_msats: bigint | null) => pay({ payment_hash, amount_msats });
 }
 
 /** Everything follows from the request, so making it again makes the same invoice. */
@@ -133,35 +111,20 @@ export async function cancelInvoices(
   return payment_hashes.map((hash) => (states.get(hash) === 'settled' ? 'settled' : 'cancelled'));
 }
 
-export async function settledAmong(
-  { db }: Sandbox,
-  payment_hashes: readonly string[],
-): Promise<SettledInvoice[]> {
-  const rows = await db.query<InvoiceRow>(
+export const settledAmong = ({ db }: Sandbox, payment_hashes: readonly string[]): Promise<SettledInvoice[]> =>
+  db.query(
     `SELECT ${SETTLED} FROM sandbox_invoices i WHERE i.payment_hash = ANY($1) AND i.state = 'settled'`,
     [payment_hashes],
     'sandbox settled among',
   );
-  return rows.map(settledOf);
-}
 
-export async function settledSince(
+export const settledSince = (
   { db }: Sandbox,
   settle_index: bigint,
   limit: number,
-): Promise<SettledInvoice[]> {
-  const rows = await db.query<InvoiceRow>(
+): Promise<SettledInvoice[]> =>
+  db.query(
     `SELECT ${SETTLED} FROM sandbox_invoices i WHERE i.settle_index > $1 ORDER BY i.settle_index LIMIT $2`,
     [settle_index, limit],
     'sandbox settled since',
   );
-  return rows.map(settledOf);
-}
-
-/** What came in, in msats. */
-export async function receivedMsats({ db }: Sandbox): Promise<bigint> {
-  const [sum] = await db.query<{ msats: string }>(
-    `SELECT coalesce(sum(paid_msats), 0)::text AS msats FROM sandbox_invoices WHERE settle_index IS NOT NULL`,
-  );
-  return BigInt(sum?.msats ?? 0);
-}

@@ -2,11 +2,15 @@ import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { bech32 } from '@scure/base';
 import { RawTx } from '@scure/btc-signer';
 import secp256k1 from 'secp256k1';
+import { createLane } from '../core/batch.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { CHAINS } from './address.ts';
+import { transactionId } from './block.ts';
 import { encodeInvoice } from './bolt11.ts';
 import type { Invoice, InvoiceRequest } from './node.ts';
+
+// What the sandbox's node is made of: its keys, invoices and transactions, none of which is worth anything.
 
 /** What everything of the sandbox stands on: all its state is in the database. */
 export interface Sandbox {
@@ -14,6 +18,18 @@ export interface Sandbox {
   clock: Clock;
   seed: Buffer;
 }
+
+/** Calls that arrive while one runs share the next: the sandbox must not be what a load test measures. */
+export const together = <Call, Answer>(
+  concurrency: number,
+  run: (calls: readonly Call[]) => Promise<readonly Answer[]>,
+): ((call: Call) => Promise<Answer>) =>
+  createLane<Call, Answer>({
+    max_batch: 256,
+    max_queue: 100_000,
+    concurrency,
+    run: async (calls) => (await run(calls)).map((value) => ({ ok: true, value })),
+  }).submit;
 
 /** Everything secret of the sandbox follows from its seed and a name: nothing else needs to be stored. */
 export const derive = (seed: Buffer, purpose: string, name: string): Buffer =>
@@ -61,16 +77,9 @@ export const FEE_SATS = 141n;
 const CHANGE_SATS = 100_000n;
 const RBF_SEQUENCE = 0xfffffffd;
 
-/** The id that these signed bytes have on the chain: the double hash without witnesses, reversed. */
-export function transactionIdOf(raw: string): string {
-  const { segwitFlag: _flag, witnesses: _witnesses, ...body } = RawTx.decode(Buffer.from(raw, 'hex'));
-  return sha256(sha256(RawTx.encode({ ...body, segwitFlag: false })))
-    .reverse()
-    .toString('hex');
-}
-
 /** A transaction that pays `amount_sats` to `script`; its input is the sandbox's own invention. */
 export function makeTransaction(seed: Buffer, script: Uint8Array, amount_sats: bigint): MadeTransaction {
+  // Random, so that two payments alike are two transactions.
   const input = { txid: randomBytes(32), index: 0, finalScriptSig: new Uint8Array(), sequence: RBF_SEQUENCE };
   const change = Buffer.concat([Buffer.from([0, 20]), witnessProgram(seed, 'change')]);
   const body = {
@@ -84,5 +93,5 @@ export function makeTransaction(seed: Buffer, script: Uint8Array, amount_sats: b
   };
   const witness = [randomBytes(71), Buffer.from(secp256k1.publicKeyCreate(derive(seed, 'address', 'input')))];
   const raw = Buffer.from(RawTx.encode({ ...body, segwitFlag: true, witnesses: [witness] })).toString('hex');
-  return { tx_id: transactionIdOf(raw), raw, vout: 0 };
+  return { tx_id: transactionId(raw), raw, vout: 0 };
 }

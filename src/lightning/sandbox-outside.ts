@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { createLane } from '../core/batch.ts';
 import { timeText } from '../core/clock.ts';
-import { insertRows, rowsParameter } from '../core/db.ts';
+import { insertRows, rowsParameter, type Row, type Sql } from '../core/db.ts';
 import type { Invoice, LightningNode, PayRequest, SendFailure, SendOutcome } from './node.ts';
-import { createInvoiceMaker, derive, type Sandbox } from './sandbox-keys.ts';
+import { createInvoiceMaker, derive, together, type Sandbox } from './sandbox-keys.ts';
 
-// Sends from the sandbox node to invoices of a helpful outside node.
+// Sends from the sandbox node to invoices of a helpful outside node, which treats each payment as its invoice was made to:
+// with `stuck` and `unknown` a client can see, and a test can check, what a real network does once in a thousand times.
 
 /** How the outside node treats a payment to one of its invoices. */
 export type Behavior = 'settle' | 'fail' | 'stuck' | 'unknown';
@@ -50,7 +50,7 @@ const failed = (code: SendFailure): SendOutcome => ({
   detail: `the sandbox network answered ${code}`,
 });
 
-type Plan = { fail: SendFailure } | { row: object; answer: 'state' | 'unknown' };
+type Plan = { fail: SendFailure } | { row: Row & { payment_hash: string }; silent: boolean };
 
 /** What the outside node does with a payment: pure. */
 function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: number): Plan {
@@ -61,14 +61,14 @@ function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: numb
   }
   // A route one msat above the cap is no route.
   const affordable = invoice.fee_msats <= request.max_fee_msats;
-  const failing = !affordable || invoice.behavior === 'fail';
+  const behavior = affordable ? invoice.behavior : 'fail';
   const failure_code = affordable ? invoice.failure_code : 'no_route';
-  const ends_as = invoice.behavior === 'stuck' && affordable ? null : failing ? 'failed' : 'settled';
-  const unknown = invoice.behavior === 'unknown' && affordable;
-  const wait_ms = unknown && invoice.delay_ms === 0 ? UNKNOWN_SETTLES_AFTER_MS : invoice.delay_ms;
+  const ends_as = { settle: 'settled', fail: 'failed', stuck: null, unknown: 'settled' }[behavior];
+  const silent = behavior === 'unknown';
+  const wait_ms = silent && invoice.delay_ms === 0 ? UNKNOWN_SETTLES_AFTER_MS : invoice.delay_ms;
   const waits = ends_as === null || wait_ms > 0;
   return {
-    answer: unknown ? 'unknown' : 'state',
+    silent,
     row: {
       payment_hash: request.payment_hash,
       preimage: invoice.preimage,
@@ -76,12 +76,13 @@ function plan(request: PayRequest, invoice: OutsideRow | undefined, now_ms: numb
       fee_msats: invoice.fee_msats,
       state: waits ? 'in_flight' : ends_as,
       ends_as,
-      failure_code: failing ? failure_code : null,
+      failure_code: ends_as === 'failed' ? failure_code : null,
       due_at: waits && ends_as !== null ? timeText(now_ms + wait_ms) : null,
     },
   };
 }
 
+// Rows are written in one order, so that two batches with the same hashes wait for each other in one direction only.
 // The node refuses a second payment of one hash that is in flight or was made; a failed one may be tried again.
 const INSERT_PAYMENTS = `
   INSERT INTO sandbox_payments AS p
@@ -92,12 +93,9 @@ const INSERT_PAYMENTS = `
   ON CONFLICT (payment_hash) DO UPDATE SET payment_index = excluded.payment_index, fee_msats = excluded.fee_msats,
     amount_msats = excluded.amount_msats, state = excluded.state, ends_as = excluded.ends_as,
     failure_code = excluded.failure_code, due_at = excluded.due_at
-  WHERE p.state = 'failed'
-  RETURNING payment_hash`;
+  WHERE p.state = 'failed'`;
 
 const READ_OUTSIDE = 'SELECT * FROM sandbox_outside_invoices WHERE payment_hash = ANY($1)';
-const READ_PAYMENTS = `
-  SELECT payment_hash, preimage, fee_msats, state, failure_code FROM sandbox_payments WHERE payment_hash = ANY($1)`;
 
 async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[]): Promise<SendOutcome[]> {
   const hashes = requests.map(({ payment_hash }) => payment_hash);
@@ -106,17 +104,14 @@ async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[])
     const found = await sql.query<OutsideRow>(READ_OUTSIDE, [hashes], 'outside invoices');
     const invoices = new Map(found.map((row) => [row.payment_hash, row]));
     const plans = requests.map((request) => plan(request, invoices.get(request.payment_hash), now_ms));
-    const rows = new Map(
-      plans.flatMap((made, i) => ('row' in made ? [[hashes[i] ?? '', made.row] as const] : [])),
-    );
-    if (rows.size > 0) await sql.query(INSERT_PAYMENTS, [rowsParameter([...rows.values()])], 'sandbox pay');
-    const stored = await sql.query<PaymentRow>(READ_PAYMENTS, [hashes], 'sandbox payments');
-    const known = new Map(stored.map((row) => [row.payment_hash, row]));
-    return plans.map((made, index): SendOutcome => {
-      if ('fail' in made) return failed(made.fail);
-      const row = known.get(hashes[index] ?? '');
-      if (made.answer === 'unknown') return { state: 'unknown', detail: 'the node did not answer' };
-      return row ? outcomeOf(row) : { state: 'not_found' };
+    const made = plans.flatMap((planned) => ('row' in planned ? [planned.row] : []));
+    // A hash that the batch names twice is one payment: a statement may not touch its row twice.
+    const rows = [...new Map(made.map((row) => [row.payment_hash, row])).values()];
+    if (rows.length > 0) await sql.query(INSERT_PAYMENTS, [rowsParameter(rows)], 'sandbox pay');
+    return (await lookupPayments(sql, hashes)).map((outcome, index) => {
+      const planned = plans[index];
+      if (planned && 'fail' in planned) return failed(planned.fail);
+      return planned?.silent ? { state: 'unknown', detail: 'the node did not answer' } : outcome;
     });
   });
 }
@@ -124,22 +119,17 @@ async function payBatch({ db, clock }: Sandbox, requests: readonly PayRequest[])
 /** Makes invoices of the outside node. */
 export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
   const make = createInvoiceMaker(seed, 'outside');
-  const lane = createLane<OutsideRow, void>({
-    max_batch: 256,
-    max_queue: 100_000,
-    concurrency: 1,
-    run: async (rows) => {
-      await insertRows(db, 'sandbox_outside_invoices', rows);
-      return rows.map(() => ({ ok: true as const, value: undefined }));
-    },
+  const store = together(1, async (rows: readonly OutsideRow[]) => {
+    await insertRows(db, 'sandbox_outside_invoices', rows);
+    return rows;
   });
   return async (wanted: OutsideInvoice): Promise<Invoice> => {
     const { amount_msats, description, expiry_seconds, ...treatment } = wanted;
     const preimage = derive(seed, 'outside', randomUUID());
-    // An invoice tells its time in whole seconds.
+    // An invoice tells its time in whole seconds: from then on, not from now, its payer counts.
     const created_at_ms = Math.floor(clock.now() / 1000) * 1000;
     const invoice = make(preimage, { amount_msats, description, expiry_seconds, created_at_ms });
-    await lane.submit({
+    await store({
       payment_hash: invoice.payment_hash,
       preimage: preimage.toString('hex'),
       amount_msats,
@@ -152,24 +142,20 @@ export function createOutsideInvoices({ db, clock, seed }: Sandbox) {
 
 /** Pays invoices of the outside node. A database that is away is a node whose answer did not come. */
 export function createPay(sandbox: Sandbox): LightningNode['pay'] {
-  const lane = createLane<PayRequest, SendOutcome>({
-    max_batch: 256,
-    max_queue: 100_000,
-    concurrency: 2,
-    run: async (requests) =>
-      (await payBatch(sandbox, requests)).map((value) => ({ ok: true as const, value })),
-  });
+  const pay = together(2, (requests: readonly PayRequest[]) => payBatch(sandbox, requests));
   return (requests) =>
     requests.map((request) =>
-      lane.submit(request).catch((error: Error) => ({ state: 'unknown' as const, detail: error.message })),
+      pay(request).catch((error: Error) => ({ state: 'unknown', detail: error.message })),
     );
 }
 
-export async function lookupPayments(
-  { db }: Sandbox,
-  payment_hashes: readonly string[],
-): Promise<SendOutcome[]> {
-  const rows = await db.query<PaymentRow>(READ_PAYMENTS, [payment_hashes], 'sandbox payments');
+export async function lookupPayments(sql: Sql, payment_hashes: readonly string[]): Promise<SendOutcome[]> {
+  const rows = await sql.query<PaymentRow>(
+    `SELECT payment_hash, preimage, fee_msats, state, failure_code FROM sandbox_payments
+     WHERE payment_hash = ANY($1)`,
+    [payment_hashes],
+    'sandbox payments',
+  );
   const known = new Map(rows.map((row) => [row.payment_hash, outcomeOf(row)]));
   return payment_hashes.map((hash) => known.get(hash) ?? { state: 'not_found' });
 }
@@ -189,11 +175,8 @@ export async function release(
   return row ? outcomeOf(row) : null;
 }
 
-/** Ends what is due; answers what ended. */
-export async function endDue({
-  db,
-  clock,
-}: Sandbox): Promise<{ payment_hash: string; outcome: SendOutcome }[]> {
+/** Ends what is due; answers what ended. Each end is told by the server that took it, the others skip its row. */
+export async function endDue({ db, clock }: Sandbox) {
   const rows = await db.query<PaymentRow>(
     `UPDATE sandbox_payments p SET state = p.ends_as FROM (
        SELECT payment_hash FROM sandbox_payments
@@ -211,12 +194,4 @@ export async function lastPaymentIndex({ db }: Sandbox): Promise<bigint> {
     'SELECT max(payment_index) AS last FROM sandbox_payments',
   );
   return row?.last ?? 0n;
-}
-
-/** What went out, fees included, in msats. */
-export async function sentMsats({ db }: Sandbox): Promise<bigint> {
-  const [sum] = await db.query<{ msats: string }>(
-    `SELECT coalesce(sum(amount_msats + fee_msats), 0)::text AS msats FROM sandbox_payments WHERE state = 'settled'`,
-  );
-  return BigInt(sum?.msats ?? 0);
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
@@ -9,6 +10,9 @@ import * as chain from './sandbox-chain.ts';
 import * as invoices from './sandbox-invoices.ts';
 import { addressOf, type Sandbox } from './sandbox-keys.ts';
 import * as outside from './sandbox-outside.ts';
+
+// The node of the sandbox network. It keeps the port's promises by PostgreSQL alone, so that every server process on the
+// database serves the same node, and one that is killed leaves nothing behind that another would not tell.
 
 /** The sandbox: a node behind the port, and the world around it that its HTTP routes drive. */
 export interface SandboxNode extends LightningNode {
@@ -33,14 +37,13 @@ interface SandboxDeps {
   block_seconds: number;
 }
 
+/** The seed that every process on the database shares: whoever comes first makes it, the others are given that one. */
 async function readSeed(db: Database): Promise<Buffer> {
-  await db.query('INSERT INTO sandbox_nodes (node_id, seed) VALUES ($1, $2) ON CONFLICT DO NOTHING', [
-    SANDBOX_ID,
-    randomBytes(32),
-  ]);
-  const [row] = await db.query<{ seed: Buffer }>('SELECT seed FROM sandbox_nodes WHERE node_id = $1', [
-    SANDBOX_ID,
-  ]);
+  const [row] = await db.query<{ seed: Buffer }>(
+    `INSERT INTO sandbox_nodes AS known (node_id, seed) VALUES ($1, $2)
+     ON CONFLICT (node_id) DO UPDATE SET seed = known.seed RETURNING seed`,
+    [SANDBOX_ID, randomBytes(32)],
+  );
   if (!row) throw new Error('the sandbox has no seed');
   return row.seed;
 }
@@ -60,7 +63,7 @@ export async function createSandboxNode({
     network: 'mutinynet',
     chain: CHAINS.mutinynet,
     sandbox: true,
-    // A call is a transaction in this database: it ends with its caller.
+    // A call is a transaction in this database: it ends with its caller, and none is ever late.
     call_window_ms: 0,
     reachable: () => true,
     createInvoices: invoices.createInvoices(sandbox),
@@ -68,7 +71,7 @@ export async function createSandboxNode({
     newAddresses: (references) => Promise.resolve(references.map((reference) => addressOf(seed, reference))),
     settledAmong: (payment_hashes) => invoices.settledAmong(sandbox, payment_hashes),
     pay: outside.createPay(sandbox),
-    lookupPayments: (payment_hashes) => outside.lookupPayments(sandbox, payment_hashes),
+    lookupPayments: (payment_hashes) => outside.lookupPayments(db, payment_hashes),
     paymentIndex: () => outside.lastPaymentIndex(sandbox),
     buildTransaction: (request) => chain.buildTransaction(sandbox, request),
     broadcast: (raw) => chain.broadcast(sandbox, raw),
@@ -79,41 +82,45 @@ export async function createSandboxNode({
       await db.query('SELECT 1');
     },
     books: null,
-    worth: async () => ({
-      channels_msats: (await invoices.receivedMsats(sandbox)) - (await outside.sentMsats(sandbox)),
-      chain_msats: toMsats(await chain.chainSats(sandbox)),
-    }),
+    worth: () => worthOf(db),
     outside: createOutside(sandbox, subscription),
+  };
+}
+
+/** All that its channels and its chain wallet took in and gave, as of one moment: a sum of whole lists, for gauges only. */
+async function worthOf(db: Database) {
+  const [sums] = await db.query<{ channels_msats: string; chain_sats: string }>(
+    `SELECT (SELECT coalesce(sum(paid_msats), 0) FROM sandbox_invoices WHERE settle_index IS NOT NULL)
+       - (SELECT coalesce(sum(amount_msats + fee_msats), 0) FROM sandbox_payments WHERE state = 'settled')
+       AS channels_msats,
+       (SELECT coalesce(sum(CASE direction WHEN 'in' THEN amount_sats ELSE -amount_sats - fee_sats END)
+         FILTER (WHERE state = 'mined' OR (direction = 'out' AND state = 'mempool')), 0)
+        FROM sandbox_transactions) AS chain_sats`,
+  );
+  return {
+    channels_msats: BigInt(sums?.channels_msats ?? 0),
+    chain_msats: toMsats(BigInt(sums?.chain_sats ?? 0)),
   };
 }
 
 /** The world around the node; the node's listener is told of what happens there before the caller is. */
 function createOutside(sandbox: Sandbox, told: ReturnType<typeof createSubscription>) {
+  /** What changes the chain: nothing did where the answer is null. */
+  const changed = async <T>(work: Promise<T>): Promise<T> => {
+    const result = await work;
+    if (result !== null) await told.chainChanged();
+    return result;
+  };
   return {
     makeInvoice: outside.createOutsideInvoices(sandbox),
     payInvoice: invoices.createOutsidePayer(sandbox, told.settled),
-    async payAddress(address: string, amount_sats: bigint) {
-      const paid = await chain.payAddress(sandbox, address, amount_sats);
-      await told.chainChanged();
-      return paid;
-    },
+    payAddress: (address: string, amount_sats: bigint) =>
+      changed(chain.payAddress(sandbox, address, amount_sats)),
     /** A fresh address that is nobody's here. */
     address: () => addressOf(randomBytes(32), 'outside'),
-    async mine(count: number) {
-      const height = await chain.mine(sandbox, count);
-      await told.chainChanged();
-      return height;
-    },
-    async reorg(depth: number) {
-      const result = await chain.reorg(sandbox, depth);
-      await told.chainChanged();
-      return result;
-    },
-    async replace(tx_id: string, to_us: boolean) {
-      const replaced = await chain.replace(sandbox, tx_id, to_us);
-      if (replaced !== null) await told.chainChanged();
-      return replaced;
-    },
+    mine: (count: number) => changed(chain.mine(sandbox, count)),
+    reorg: (depth: number) => changed(chain.reorg(sandbox, depth)),
+    replace: (tx_id: string, to_us: boolean) => changed(chain.replace(sandbox, tx_id, to_us)),
     /** Ends a stuck or unknown payment; false when it is not in flight. */
     async release(payment_hash: string, outcome: 'settle' | 'fail') {
       const end = await outside.release(sandbox, payment_hash, outcome);
@@ -123,7 +130,10 @@ function createOutside(sandbox: Sandbox, told: ReturnType<typeof createSubscript
   };
 }
 
-/** Settlements that this process has told already, as many as could come up again. */
+/**
+ * Settlements that this process has told already, as many as could come up again: telling one twice credits nothing twice,
+ * but would cost each payment a second look.
+ */
 function createMemory() {
   let recent = new Set<string>();
   let older = new Set<string>();
@@ -146,7 +156,7 @@ function createMemory() {
 function createSubscription(sandbox: Sandbox, log: Logger, block_seconds: number) {
   const told = createMemory();
   let listener: NodeListener | null = null;
-  let timer: NodeJS.Timeout | null = null;
+  const ending = new AbortController();
   let running: Promise<void> = Promise.resolve();
   let cursor = 0n;
 
@@ -177,6 +187,14 @@ function createSubscription(sandbox: Sandbox, log: Logger, block_seconds: number
     }
   }
 
+  async function run(listening: NodeListener): Promise<void> {
+    const { signal } = ending;
+    while (!signal.aborted) {
+      await setTimeout(TICK_MS, undefined, { signal }).catch(() => {});
+      if (!signal.aborted) await tick(listening);
+    }
+  }
+
   return {
     async settled(settled: SettledInvoice[]): Promise<void> {
       told.add(settled);
@@ -192,18 +210,11 @@ function createSubscription(sandbox: Sandbox, log: Logger, block_seconds: number
       const { settle_index } = await listening.connected(identity);
       cursor = settle_index > OVERLAP ? settle_index - OVERLAP : 0n;
       await replay(listening);
-      const next = (): void => {
-        timer = setTimeout(() => {
-          running = tick(listening).then(next);
-        }, TICK_MS);
-      };
-      next();
+      running = run(listening);
     },
     async stop(): Promise<void> {
-      if (timer) clearTimeout(timer);
-      timer = null;
+      ending.abort();
       await running;
-      if (timer) clearTimeout(timer);
       listener = null;
     },
   };

@@ -11,9 +11,14 @@ import {
 import { newPosting, post, transfer } from '../ledger/ledger.ts';
 import { nodeBalances } from '../ledger/rollup.ts';
 import type { LightningNode, NodeBooks } from '../lightning/node.ts';
-import { operatorOrganization } from './operator.ts';
 import { bookingsOf, inChannels, type Booking } from './rules.ts';
-import { addressesOfPayments, bookedKeys, chainSendIds, lockNodeState } from './store.ts';
+import {
+  addressesOfPayments,
+  bookedKeys,
+  chainSendIds,
+  lockNodeState,
+  operatorOrganization,
+} from './store.ts';
 
 // Node against ledger (semantics.md section 3): the operator's own organization carries the worth that a node had
 // when it was registered, and whatever moved it since that was no payment of a user.
@@ -29,6 +34,8 @@ interface Desk {
 const OVERLAP_BLOCKS = 6;
 /** A drift beyond this is no rounding, however many channels were closed. */
 const MOST_ROUNDED_MSATS = toMsats(100n);
+
+const abs = (amount: bigint): bigint => (amount < 0n ? -amount : amount);
 
 /** The books of all nodes. Every call is repeatable: an item is booked once, whoever books it. */
 export function createNodeBooks({ db, clock, log }: { db: Database; clock: Clock; log: Logger }) {
@@ -48,10 +55,9 @@ async function bookNode(desk: Desk, node: LightningNode): Promise<void> {
     [node.id],
     'books state',
   );
-  if (state?.books_height === undefined || state.books_height === null)
-    return register(desk, node, await node.books(0, 0));
+  if (!state || state.books_height === null) return register(desk, node, await node.books(0, 0));
   const since = Math.max(0, state.books_height - OVERLAP_BLOCKS);
-  await bookNew(desk, node, await node.books(since, state.forward_index));
+  await bookNew(desk, node, await node.books(since, state.forward_index), state.forward_index);
 }
 
 /** The first meeting: all that the node has is the operator's, and all that its lists hold is in it. */
@@ -61,9 +67,8 @@ async function register({ db, log, time }: Desk, node: LightningNode, books: Nod
     const state = await lockNodeState(sql, node.id);
     if (!state || state.books_height !== null) return;
     const known = [
-      ...[...books.opened.map(({ channel }) => channel), ...books.closing].map(
-        (channel) => `open:${channel}`,
-      ),
+      ...books.opened.map(({ channel }) => `open:${channel}`),
+      ...books.closing.map((channel) => `open:${channel}`),
       ...books.closed.flatMap(({ channel }) => [`open:${channel}`, `close:${channel}`]),
       ...books.transactions
         .filter(({ height }) => height >= books.tip_height - OVERLAP_BLOCKS)
@@ -80,15 +85,22 @@ async function register({ db, log, time }: Desk, node: LightningNode, books: Nod
   log.info({ node_id: node.id, ...worth }, 'node registered: its worth is booked as capital');
 }
 
-async function bookNew({ db, time }: Desk, node: LightningNode, books: NodeBooks): Promise<void> {
+/** Books what is new in lists whose forwards were read from `from` on. */
+async function bookNew(
+  { db, time }: Desk,
+  node: LightningNode,
+  books: NodeBooks,
+  from: number,
+): Promise<void> {
   const { forward_index } = books.forwarded;
   await db.transaction(async (sql) => {
     const state = await lockNodeState(sql, node.id);
-    // Another server was here with what this one read: its turn comes again.
-    if (!state || state.books_height === null || state.forward_index > forward_index) return;
-    const fresh = await newBookings(sql, node, books, state.forward_index);
+    // Another look was booked since these lists were read: some of their forwards would be earned twice. The next look
+    // tells the rest.
+    if (!state || state.books_height === null || state.forward_index !== from) return;
+    const fresh = await newBookings(sql, node, books, from);
     const height = Math.max(state.books_height, books.tip_height);
-    const moved = height !== state.books_height || forward_index !== state.forward_index;
+    const moved = height !== state.books_height || forward_index !== from;
     if (fresh.length === 0 && !moved) return;
     await writeBookings(sql, node, fresh, time);
     const closes = fresh.filter(({ key }) => key.startsWith('close:')).length;
@@ -139,12 +151,7 @@ async function writeBookings(
   await insertRows(
     sql,
     'node_bookings',
-    bookings.map(({ key, channels_msats, chain_msats }) => ({
-      node_id: node.id,
-      key,
-      channels_msats,
-      chain_msats,
-    })),
+    bookings.map(({ against: _against, ...row }) => ({ node_id: node.id, ...row })),
   );
   if (fresh.length === 0) return;
   const organization_id = await operatorOrganization(sql);
@@ -155,16 +162,9 @@ async function writeBookings(
   const move = (place: 'channels' | 'chain', other: NodeAccountKind, amount: bigint, key: string): void => {
     // A node's account is where money comes from: what it gained, it gave to the other side.
     const [from, to] = amount > 0n ? [account(place), account(other)] : [account(other), account(place)];
-    const [kind = 'node'] = key.split(':');
-    const row = {
-      organization_id,
-      from,
-      to,
-      currency: RAIL_CURRENCY,
-      amount: amount < 0n ? -amount : amount,
-      kind,
-    };
-    transfer(posting, row, { payment_id: null, at: time() });
+    const [kind = ''] = key.split(':');
+    const moved = { organization_id, from, to, currency: RAIL_CURRENCY, amount: abs(amount), kind };
+    transfer(posting, moved, { payment_id: null, at: time() });
   };
   for (const booking of fresh) {
     move('channels', booking.against, booking.channels_msats, booking.key);
@@ -190,8 +190,9 @@ export interface Comparison {
 async function compareNode({ db, time }: Desk, node: LightningNode): Promise<Comparison> {
   const comparison = await look(db, node);
   const { drift_msats } = comparison;
-  const lost = drift_msats < 0n ? -drift_msats : drift_msats;
+  const lost = abs(drift_msats);
   if (lost === 0n || lost >= MOST_ROUNDED_MSATS) return comparison;
+  // Only while no payment is on its way: what one moves shows at the node before the ledger has it, and is no loss.
   const rounded = await db.transaction(async (sql) => {
     const state = await lockNodeState(sql, node.id);
     const moving = await sql.query(

@@ -2,6 +2,9 @@ import { toMsats } from '../core/money.ts';
 import type { NodeAccountKind } from '../ledger/accounts.ts';
 import type { NodeBooks } from '../lightning/node.ts';
 
+// Which of the things that a node's lists tell are the operator's. Payments of users are not: payments/ has moved the same
+// accounts for those already, and what is counted by both is a drift.
+
 /** One thing that moved a node's worth, and the operator's account that it goes against. */
 export interface Booking {
   /** Names it for ever: `tx:`, `open:`, `close:`, `forwards:`. */

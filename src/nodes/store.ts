@@ -1,5 +1,10 @@
 import type { Sql } from '../core/db.ts';
+import { newId } from '../core/ids.ts';
+import { keepSetting, readSetting } from '../core/settings.ts';
 import type { NodeBooks } from '../lightning/node.ts';
+
+// The SQL of a node's books. What moves a node's worth is booked under a key that `node_bookings` takes once: two
+// servers that read the same lists write each item once.
 
 interface NodeState {
   books_height: number | null;
@@ -27,45 +32,49 @@ export async function lockNodeState(sql: Sql, node_id: string): Promise<NodeStat
   return row;
 }
 
+async function keysOf(sql: Sql, text: string, values: unknown[], name: string): Promise<ReadonlySet<string>> {
+  const rows = await sql.query<{ key: string }>(text, values, name);
+  return new Set(rows.map(({ key }) => key));
+}
+
 /** Which addresses of these transactions belong to receives of users. */
-export async function addressesOfPayments(
-  sql: Sql,
-  node_id: string,
-  books: NodeBooks,
-): Promise<ReadonlySet<string>> {
-  const addresses = books.transactions.flatMap(({ outputs }) => outputs.map(({ address }) => address));
-  const rows = await sql.query<{ key: string }>(
+export const addressesOfPayments = (sql: Sql, node_id: string, { transactions }: NodeBooks) =>
+  keysOf(
+    sql,
     `SELECT key FROM payment_keys WHERE key = ANY($1) AND kind = 'address' AND node_id = $2`,
-    [addresses, node_id],
+    [transactions.flatMap(({ outputs }) => outputs.map(({ address }) => address)), node_id],
     'addresses of payments',
   );
-  return new Set(rows.map(({ key }) => key));
-}
 
 /** Which of these transactions are on-chain sends of users. */
-export async function chainSendIds(
-  sql: Sql,
-  node_id: string,
-  books: NodeBooks,
-): Promise<ReadonlySet<string>> {
-  const rows = await sql.query<{ tx_id: string }>(
-    'SELECT tx_id FROM chain_sends WHERE tx_id = ANY($1) AND node_id = $2',
-    [books.transactions.map(({ tx_id }) => tx_id), node_id],
+export const chainSendIds = (sql: Sql, node_id: string, { transactions }: NodeBooks) =>
+  keysOf(
+    sql,
+    'SELECT tx_id AS key FROM chain_sends WHERE tx_id = ANY($1) AND node_id = $2',
+    [transactions.map(({ tx_id }) => tx_id), node_id],
     'chain sends among',
   );
-  return new Set(rows.map(({ tx_id }) => tx_id));
-}
 
 /** Which of these keys are booked. */
-export async function bookedKeys(
-  sql: Sql,
-  node_id: string,
-  keys: readonly string[],
-): Promise<ReadonlySet<string>> {
-  const rows = await sql.query<{ key: string }>(
-    'SELECT key FROM node_bookings WHERE node_id = $1 AND key = ANY($2)',
-    [node_id, keys],
+export const bookedKeys = (sql: Sql, node_id: string, keys: readonly string[]) =>
+  keysOf(
+    sql,
+    'SELECT key FROM node_bookings WHERE key = ANY($1) AND node_id = $2',
+    [keys, node_id],
     'booked keys',
   );
-  return new Set(rows.map(({ key }) => key));
+
+const OPERATOR = 'operator_organization';
+
+/** The operator's own organization, made when a node is first registered: it owns what no user owns. */
+export async function operatorOrganization(sql: Sql): Promise<string> {
+  const known = await readSetting(sql, OPERATOR);
+  // Two servers that register at once both come here: the setting takes the first id, and both use that one.
+  if (known !== null) return known;
+  const id = await keepSetting(sql, OPERATOR, newId());
+  await sql.query(
+    `INSERT INTO organizations (id, name, features) VALUES ($1, 'Operator', '{}') ON CONFLICT DO NOTHING`,
+    [id],
+  );
+  return id;
 }

@@ -1,29 +1,21 @@
 import { Type, type Static, type TSchema } from 'typebox';
-const route = routesWith({ tag: 'Sandbox' });
 import { within } from '../core/clock.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireStaging } from '../core/features.ts';
 import { routesWith, type Route } from '../core/http.ts';
-import { MAX_BTC_MSATS, MSATS_PER_SAT, type WireInteger } from '../core/money.ts';
+import { MAX_BTC_MSATS, MSATS_PER_SAT, toMsats, toSats, type WireInteger } from '../core/money.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { CHAINS, checkAddress } from '../lightning/address.ts';
 import { InvalidUri, parseBip21 } from '../lightning/bip21.ts';
 import { decodeInvoice, InvalidInvoice } from '../lightning/bolt11.ts';
 import type { SandboxNode } from '../lightning/sandbox.ts';
-import type { SendFailure } from '../lightning/node.ts';
+import { SEND_FAILURES, type SendFailure } from '../lightning/node.ts';
 
-const FAILURES: SendFailure[] = [
-  'no_route',
-  'upstream_failure',
-  'insufficient_funds',
-  'invalid_bolt11_invoice',
-  'invalid_payment_amount',
-  'rejected',
-  'node_permission_denied',
-  'transaction_build_failed',
-  'broadcast_failed',
-  'broadcast_fee_above_max',
-];
+// Ours, not the contract's: they play the outside world, payer, payee and chain, so that a client can be written and tested
+// without any other node. They act on the node itself, never on payments: those follow as they would on a real one.
+
+const route = routesWith({ tag: 'Sandbox' });
+
 const DEFAULT_EXPIRY_SECONDS = 3600;
 // The bound that the HTTP answer keeps; a settlement takes milliseconds.
 const WAIT_MS = 30_000;
@@ -50,7 +42,7 @@ const InvoiceBody = Type.Object({
       Type.Literal('unknown'),
     ]),
   ),
-  failure_code: Type.Optional(Type.Unsafe<SendFailure>({ type: 'string', enum: FAILURES })),
+  failure_code: Type.Optional(Type.Unsafe<SendFailure>({ type: 'string', enum: [...SEND_FAILURES] })),
   fee_msats: Type.Optional(wireInteger('u-int64', { minimum: 0 })),
   delay_ms: Type.Optional(uint32({ maximum: 3_600_000 })),
 });
@@ -79,8 +71,6 @@ function checkAmount(given: WireInteger | undefined): bigint | null {
   return amount;
 }
 
-const missing = (detail: string): ApiError => new ApiError('not_found', detail);
-
 /** A route that drives the sandbox network; a production environment has none of them. */
 const sandboxRoute = <B extends TSchema>(
   what: string,
@@ -107,19 +97,21 @@ const sandboxRoute = <B extends TSchema>(
   });
 
 /** The routes that drive the sandbox network. */
-export const sandboxRoutes = ({ sandbox }: { sandbox: SandboxNode }): Route[] => [
-  ...lightningRoutes(sandbox),
-  ...chainRoutes(sandbox),
+export const sandboxRoutes = ({ sandbox: { outside } }: { sandbox: SandboxNode }): Route[] => [
+  ...lightningRoutes(outside),
+  ...chainRoutes(outside),
 ];
 
-const lightningRoutes = (sandbox: SandboxNode): Route[] => [
+type Outside = SandboxNode['outside'];
+
+const lightningRoutes = (outside: Outside): Route[] => [
   sandboxRoute(
     'invoices',
     'Make an invoice of a helpful outside node',
     InvoiceBody,
     answer({ payment_request: text, payment_hash: text }),
     async (body) =>
-      sandbox.outside.makeInvoice({
+      outside.makeInvoice({
         amount_msats: checkAmount(body.amount_msats),
         description: body.description ?? '',
         expiry_seconds: body.expiry ?? DEFAULT_EXPIRY_SECONDS,
@@ -136,7 +128,7 @@ const lightningRoutes = (sandbox: SandboxNode): Route[] => [
     answer({ status: text, payment_hash: text, preimage: text, reason: text, tx_id: text, vout: integer }, [
       'status',
     ]),
-    (body) => payFromOutside(sandbox, body),
+    (body) => payFromOutside(outside, body),
   ),
   sandboxRoute(
     'release',
@@ -144,15 +136,15 @@ const lightningRoutes = (sandbox: SandboxNode): Route[] => [
     ReleaseBody,
     answer({ payment_hash: text, outcome: text }),
     async (body) => {
-      if (!(await sandbox.outside.release(body.payment_hash, body.outcome))) {
-        throw missing(`no payment ${body.payment_hash} in flight`);
+      if (!(await outside.release(body.payment_hash, body.outcome))) {
+        throw new ApiError('not_found', `no payment ${body.payment_hash} in flight`);
       }
       return body;
     },
   ),
 ];
 
-const chainRoutes = ({ outside }: SandboxNode): Route[] => [
+const chainRoutes = (outside: Outside): Route[] => [
   sandboxRoute('addresses', 'A fresh address outside', Type.Object({}), answer({ address: text }), () =>
     Promise.resolve({ address: outside.address() }),
   ),
@@ -173,7 +165,8 @@ const chainRoutes = ({ outside }: SandboxNode): Route[] => [
     answer({ tx_id: text }),
     async (body) => {
       const tx_id = await outside.replace(body.tx_id, body.to_us ?? false);
-      if (tx_id === null) throw missing(`no outside transaction ${body.tx_id} in the mempool`);
+      if (tx_id === null)
+        throw new ApiError('not_found', `no outside transaction ${body.tx_id} in the mempool`);
       return { tx_id };
     },
   ),
@@ -199,10 +192,10 @@ function readTarget(
   }
 }
 
-async function payFromOutside(sandbox: SandboxNode, body: PayFields): Promise<object> {
+async function payFromOutside(outside: Outside, body: PayFields): Promise<object> {
   const { payment_request, address, amount } = readTarget(body);
   if (payment_request !== undefined) {
-    const paid = payInvoice(sandbox, payment_request, amount);
+    const paid = payInvoice(outside, payment_request, amount);
     return within<object>(paid, WAIT_MS, () => ({ status: 'failed', reason: 'timeout' }));
   }
   if (address === undefined) {
@@ -210,18 +203,14 @@ async function payFromOutside(sandbox: SandboxNode, body: PayFields): Promise<ob
   }
   const checked = checkAddress(address, CHAINS.mutinynet);
   if (!checked.ok) throw new ApiError(checked.fault, `address: ${checked.detail}`);
-  if (amount === null || amount % MSATS_PER_SAT !== 0n || amount < checked.dust_sats * MSATS_PER_SAT) {
+  if (amount === null || amount % MSATS_PER_SAT !== 0n || amount < toMsats(checked.dust_sats)) {
     throw new ApiError('invalid_amount', 'amount_msats must be whole sats and not dust');
   }
-  const paid = await sandbox.outside.payAddress(address, amount / MSATS_PER_SAT);
+  const paid = await outside.payAddress(address, toSats(amount));
   return { status: 'broadcast', ...paid };
 }
 
-async function payInvoice(
-  sandbox: SandboxNode,
-  payment_request: string,
-  amount: bigint | null,
-): Promise<object> {
+async function payInvoice(outside: Outside, payment_request: string, amount: bigint | null) {
   let invoice: ReturnType<typeof decodeInvoice>;
   try {
     invoice = decodeInvoice(payment_request);
@@ -238,5 +227,5 @@ async function payInvoice(
       context: { field: 'amount_msats', required: true },
     });
   }
-  return sandbox.outside.payInvoice(invoice.payment_hash, amount);
+  return outside.payInvoice(invoice.payment_hash, amount);
 }
