@@ -2,8 +2,7 @@ import { createHmac } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { headersOf, post } from '../webhooks/attempt.ts';
-import { createResolve } from '../webhooks/resolve.ts';
-import { openNetwork } from '../webhooks/target.ts';
+import { createResolve, openNetwork } from '../webhooks/target.ts';
 import { UsageError } from './commands.ts';
 
 export const LISTEN_USAGE =

@@ -1,10 +1,19 @@
 import type { ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { createFollower, type Follower } from '../core/alarm.ts';
+import { createLane, type Lane } from '../core/batch.ts';
+import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
-import { isAfter, readEvents, type EventPlace, type StoredEvent } from '../core/events.ts';
-import type { Bodies } from './body.ts';
+import { isAfter, readEvents, type EventPage, type EventPlace, type StoredEvent } from '../core/events.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import type { Bodies } from './messages.ts';
 import { placeId, placeNow } from './place.ts';
+import { withdrawnKeys } from './store.ts';
+
+// The open streams of this process. One that keeps up is told from memory, where every event is read once for all of
+// them; one that resumes, or reads slowly, is served from the database at its own pace, so that it costs the others
+// nothing. Nothing is kept for a stream that ends: its client names the last place it saw, here or at another server.
 
 /** What a client wants to hear; absent is anything. */
 export interface EventFilter {
@@ -29,14 +38,9 @@ interface Tail {
   recent: StoredEvent[];
 }
 
-interface Scope {
-  organization_id: string;
-  environment_id: string;
-}
-
 /** One open stream. `after` moves with what was written to it. */
 interface Stream {
-  scope: Scope;
+  scope: EnvironmentRef;
   key_id: string;
   filter: EventFilter;
   socket: ServerResponse;
@@ -57,25 +61,26 @@ const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
 /** A place without an event: a client resumes from there, and hears nothing of it. */
 const heartbeat = ({ after, epoch }: Stream): string => `: still here\nid: ${placeId(after, epoch)}\n\n`;
-/** Streams that read from the database at once; others wait for their turn. */
+/** Streams that read from the database at once; the others wait in line, since payments need its connections, too. */
 const READING = 8;
+/** Until the tail has come to where a stream is: it is read a moment later. */
+const CATCH_UP_PAUSE_MS = 20;
 
-const scopeKey = ({ organization_id, environment_id }: Scope): string =>
+const scopeKey = ({ organization_id, environment_id }: EnvironmentRef): string =>
   `${organization_id}/${environment_id}`;
 
 export interface HubDeps {
   db: Database;
+  clock: Clock;
   log: Logger;
   bodies: Bodies;
-  /** Of these API keys, those that may read no more. */
-  withdrawn(key_ids: readonly string[]): Promise<Set<string>>;
 }
 
 /** Tells the open streams what was committed. */
 export class Hub {
   readonly #deps: HubDeps;
   readonly #streams = new Map<string, Set<Stream>>();
-  readonly #reading = createTurns(READING);
+  readonly #reading: Lane<Stream, EventPage>;
   readonly #follower: Follower;
   #tail: Tail | null = null;
   #heart: NodeJS.Timeout | null = null;
@@ -83,16 +88,24 @@ export class Hub {
 
   constructor(deps: HubDeps) {
     this.#deps = deps;
+    this.#reading = createLane({
+      max_batch: 1,
+      // Bounded by the streams that may be open: each waits for one page.
+      max_queue: Number.MAX_SAFE_INTEGER,
+      concurrency: READING,
+      run: async (streams) => {
+        const pages = streams.map(({ after, scope }) => readEvents(deps.db, after, scope, PAGE));
+        return (await Promise.all(pages)).map((value) => ({ ok: true, value }));
+      },
+    });
     this.#follower = createFollower(deps.log, 'events not read', () => this.#follow());
   }
 
   /** Serves a stream from a place on. */
   open(given: Omit<Stream, 'live'>): void {
     if (given.socket.destroyed) return;
-    if (this.#stopped) {
-      given.socket.destroy();
-      return;
-    }
+    // It was let in while this server was stopping.
+    if (this.#stopped) return void given.socket.destroy();
     const stream: Stream = { ...given, live: false };
     const key = scopeKey(given.scope);
     this.#streams.set(key, (this.#streams.get(key) ?? new Set()).add(stream));
@@ -104,7 +117,7 @@ export class Hub {
   }
 
   /** Streams that are open, in all or of one environment. */
-  count(scope?: Scope): number {
+  count(scope?: EnvironmentRef): number {
     return scope ? (this.#streams.get(scopeKey(scope))?.size ?? 0) : this.#all().length;
   }
 
@@ -227,7 +240,7 @@ export class Hub {
   /** Writes from the database, as fast as the client reads, up to where the tail is; then the tail goes on with it. */
   async #catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
-      const page = await this.#reading(() => readEvents(this.#deps.db, stream.after, stream.scope, PAGE));
+      const page = await this.#reading.submit(stream);
       if (page.removed || page.epoch !== stream.epoch) {
         return this.#closeAs(stream, 'its next events were removed');
       }
@@ -239,7 +252,7 @@ export class Hub {
       stream.after = page.next;
       if (page.has_more) continue;
       if (this.#joinsTail(stream)) return;
-      await pause(CATCH_UP_PAUSE_MS);
+      await sleep(CATCH_UP_PAUSE_MS);
     }
   }
 
@@ -274,6 +287,7 @@ export class Hub {
     return !socket.destroyed;
   }
 
+  /** Keeps connections open, and ends those of keys that may read no more: a stream was let in only once. */
   async #beat(): Promise<void> {
     const open = this.#all();
     for (const stream of open) {
@@ -281,28 +295,9 @@ export class Hub {
       if (stream.live && this.#tail && isAfter(this.#tail.to, stream.after)) stream.after = this.#tail.to;
       if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream));
     }
-    const gone = await this.#deps.withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
+    const { db, clock } = this.#deps;
+    const key_ids = [...new Set(open.map(({ key_id }) => key_id))];
+    const gone = await withdrawnKeys(db, key_ids, timeText(clock.now()));
     for (const stream of open) if (gone.has(stream.key_id)) this.#close(stream);
   }
 }
-
-/** Lets so many run at once; the others wait in line. */
-function createTurns(at_once: number): <T>(work: () => Promise<T>) => Promise<T> {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  return async (work) => {
-    // Whoever ends hands its turn on; only where nobody waits is it free.
-    if (running >= at_once) await new Promise<void>((turn) => waiting.push(turn));
-    else running += 1;
-    try {
-      return await work();
-    } finally {
-      const next = waiting.shift();
-      if (next) next();
-      else running -= 1;
-    }
-  };
-}
-
-const CATCH_UP_PAUSE_MS = 20;
-const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
