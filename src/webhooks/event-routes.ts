@@ -86,17 +86,7 @@ export function eventRoutes(deps: EventRouteDeps): Route[] {
         refuseTooMany(deps, caller);
         // Before the headers go out: what happens once the client has them is told.
         const from = after ?? (await placeNow(db));
-        const { organization_id, environment_id, key_id } = caller;
-        return new StreamAnswer(STREAM, (socket) =>
-          hub.open({
-            scope: { organization_id, environment_id },
-            key_id,
-            filter,
-            socket,
-            after: from,
-            epoch: from.epoch,
-          }),
-        );
+        return new StreamAnswer(STREAM, (socket) => hub.open({ caller, filter, socket, after: from }));
       },
     }),
   ];

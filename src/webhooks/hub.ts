@@ -6,9 +6,10 @@ import { createLane, type Lane } from '../core/batch.ts';
 import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { isAfter, readEvents, type EventPage, type EventPlace, type StoredEvent } from '../core/events.ts';
+import type { Caller } from '../core/http.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import type { Bodies } from './messages.ts';
-import { placeId, placeNow } from './place.ts';
+import { placeId, placeNow, type DatedPlace } from './place.ts';
 import { withdrawnKeys } from './store.ts';
 
 // The open streams of this process. One that keeps up is told from memory, where every event is read once for all of
@@ -40,8 +41,7 @@ interface Tail {
 
 /** One open stream. `after` moves with what was written to it. */
 interface Stream {
-  scope: EnvironmentRef;
-  key_id: string;
+  caller: Caller;
   filter: EventFilter;
   socket: ServerResponse;
   after: EventPlace;
@@ -94,7 +94,7 @@ export class Hub {
       max_queue: Number.MAX_SAFE_INTEGER,
       concurrency: READING,
       run: async (streams) => {
-        const pages = streams.map(({ after, scope }) => readEvents(deps.db, after, scope, PAGE));
+        const pages = streams.map(({ after, caller }) => readEvents(deps.db, after, caller, PAGE));
         return (await Promise.all(pages)).map((value) => ({ ok: true, value }));
       },
     });
@@ -102,12 +102,12 @@ export class Hub {
   }
 
   /** Serves a stream from a place on. */
-  open(given: Omit<Stream, 'live'>): void {
+  open(given: Omit<Stream, 'live' | 'epoch'> & { after: DatedPlace }): void {
     if (given.socket.destroyed) return;
     // It was let in while this server was stopping.
     if (this.#stopped) return void given.socket.destroy();
-    const stream: Stream = { ...given, live: false };
-    const key = scopeKey(given.scope);
+    const stream: Stream = { ...given, epoch: given.after.epoch, live: false };
+    const key = scopeKey(given.caller);
     this.#streams.set(key, (this.#streams.get(key) ?? new Set()).add(stream));
     const close = (): void => this.#close(stream);
     given.socket.on('close', close).on('error', close);
@@ -157,7 +157,7 @@ export class Hub {
   }
 
   #close(stream: Stream): void {
-    const key = scopeKey(stream.scope);
+    const key = scopeKey(stream.caller);
     const set = this.#streams.get(key);
     if (!set?.delete(stream)) return;
     if (set.size === 0) this.#streams.delete(key);
@@ -208,7 +208,7 @@ export class Hub {
       } catch (error) {
         // Told further, it would skip this one.
         this.#deps.log.error(
-          { err: error, key_id: stream.key_id, seq: event.seq },
+          { err: error, key_id: stream.caller.key_id, seq: event.seq },
           'event not shown to a stream',
         );
         this.#close(stream);
@@ -260,14 +260,15 @@ export class Hub {
     if (this.#tail?.epoch !== stream.epoch || isAfter(this.#tail.from, stream.after)) return false;
     stream.live = true;
     for (const event of this.#tail.recent) {
-      if (scopeKey(event) === scopeKey(stream.scope))
+      if (scopeKey(event) === scopeKey(stream.caller))
         this.#tell(stream, event, () => this.#frameOf(event, stream.epoch));
     }
     return true;
   }
 
   #closeAs(stream: Stream, why: string): void {
-    this.#deps.log.info({ key_id: stream.key_id, ...stream.scope }, `event stream closed: ${why}`);
+    const { key_id, organization_id, environment_id } = stream.caller;
+    this.#deps.log.info({ key_id, organization_id, environment_id }, `event stream closed: ${why}`);
     this.#close(stream);
   }
 
@@ -296,8 +297,8 @@ export class Hub {
       if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream));
     }
     const { db, clock } = this.#deps;
-    const key_ids = [...new Set(open.map(({ key_id }) => key_id))];
+    const key_ids = [...new Set(open.map(({ caller }) => caller.key_id))];
     const gone = await withdrawnKeys(db, key_ids, timeText(clock.now()));
-    for (const stream of open) if (gone.has(stream.key_id)) this.#close(stream);
+    for (const stream of open) if (gone.has(stream.caller.key_id)) this.#close(stream);
   }
 }
