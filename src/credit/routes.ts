@@ -60,6 +60,7 @@ export function creditRoutes({ db }: { db: Database }): Route[] {
       },
       handler: async ({ caller, query }) => {
         const { network, environment_ids, include_disabled = false } = query;
+        // A key has one environment: a filter that names only others leaves nothing.
         if (environment_ids?.every((id) => id.toLowerCase() !== caller.environment_id)) return [];
         const filter = { network: network === undefined ? null : networkOf(network), include_disabled };
         return (await readLines(db, caller, filter)).map(lineView);

@@ -32,7 +32,8 @@ export interface LineChange extends Partial<LineRates> {
 }
 
 /**
- * Changes a locked line and copies its flag and fees to its wallets' accounts in the same transaction.
+ * Changes a locked line and copies its flag and fees to its wallets' accounts in the same transaction: a payment that
+ * waits for such an account is judged by the new ones. No wallet comes to the line meanwhile, since that takes its lock.
  * Throws `invalid_line_of_credit_limit` for a limit below what is allocated or above the maximum.
  */
 export async function changeLine(sql: Sql, line: LineOfCredit, change: LineChange): Promise<void> {

@@ -1,6 +1,9 @@
 import { ApiError } from '../core/errors.ts';
 import type { WireInteger } from '../core/money.ts';
 
+// What a PATCH of policies asks for, and what it may not ask for. Pure: whether the wallet is there, and what it has by
+// now, is the store's to find out.
+
 /** Every policy that the contract lets a client set. `reflex_approval` cannot be set and does not exist here. */
 export type PolicyType =
   'max_payment_size' | 'transaction_velocity' | 'send_volume_limit' | 'ofac_compliant' | 'processing_fee';

@@ -22,6 +22,7 @@ const DAY_MS = 86_400_000;
 // A failed send is taken off its minute: minutes stay somewhat longer than they count.
 const KEPT_MS = DAY_MS + 60 * MINUTE_MS;
 
+/** The minute that a time is in, as its row names it; times are text of one form, so the beginning is enough. */
 const minuteOf = (time: string): string => `${time.slice(0, 16)}:00.000000Z`;
 const walletKey = ({ organization_id, id }: WalletRef): string => `${organization_id}/${id}`;
 
@@ -118,6 +119,7 @@ export function createUsages(): Usages {
     },
     of: (account) => usages.get(walletKey(account)) ?? { sends: 0n, volume: 0n },
     add(account, send) {
+      // The next command of this batch on the same wallet is judged with it, before any of it is written.
       const usage = usages.get(walletKey(account));
       if (usage) {
         usage.sends += 1n;
@@ -126,6 +128,7 @@ export function createUsages(): Usages {
       put(added, account, send);
     },
     giveBack: (account, send) => put(given_back, account, send),
+    /** Under the locks of the accounts, beside the payments that it counts: with them, or not at all. */
     flush: (sql) =>
       Promise.all([putMinutes(sql, [...added.values()]), takeOffMinutes(sql, [...given_back.values()])]),
   };

@@ -45,7 +45,7 @@ function receiverOf({ vault, clock, allow_private }: CourierDeps, webhook: Activ
     url: webhook.url,
     secret: vault.open(webhook.secret, owner),
     previous_secret: handing_over ? vault.open(previous, owner) : null,
-    // What may be private is decided by where it is, now: not by where it was registered.
+    // By what this server allows now: it may have been registered where more was allowed.
     allow_private: allow_private && webhook.environment_kind === 'staging',
     failing_since,
     failing_at,
