@@ -1,10 +1,10 @@
-import { Type, type TSchema } from 'typebox';
+import { Type } from 'typebox';
 import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { routesWith, type Route } from '../core/http.ts';
-import { uuid, wireInteger } from '../core/schema.ts';
-import { readChange, type PolicyBody } from './rules.ts';
+import { uuid } from '../core/schema.ts';
+import { POLICY_BODY, readChange } from './rules.ts';
 import { changePolicies, readPolicies, type Policy } from './store.ts';
 
 // Policies over HTTP. A payment reads none of these rows: what it obeys stands on its wallet's account, which it locks
@@ -17,25 +17,6 @@ const ERRORS = {
   404: 'ErrorResponse_WalletPolicyNotFoundError',
 } as const;
 const route = routesWith({ tag: 'Wallet Policies', params: PARAMS, errors: ERRORS });
-
-const MAX_BASIS_POINTS = 10_000;
-const orNull = (schema: TSchema) => Type.Optional(Type.Union([schema, Type.Null()]));
-const basisPoints = () => wireInteger('int64', { minimum: 0, maximum: MAX_BASIS_POINTS });
-const bound = (description: string) => orNull(wireInteger('u-int64', { minimum: 1, description }));
-
-const BODY = Type.Object(
-  {
-    max_payment_size_sats: bound('The most that one payment may move, either way'),
-    transactions_per_minute: bound('Sends in any 60 seconds'),
-    send_volume_limit_sats: bound('Sats sent in any 24 hours'),
-    template_id: orNull(uuid()),
-    ofac_compliant: orNull(Type.Boolean({ description: "Refuses sends to addresses on the server's list" })),
-    processing_fee: orNull(
-      Type.Object({ send_basis_points: basisPoints(), receive_basis_points: basisPoints() }),
-    ),
-  },
-  { additionalProperties: false, description: 'null removes a policy, omitted keeps it' },
-);
 
 function dataOf(policy: Policy): object {
   switch (policy.type) {
@@ -97,14 +78,14 @@ export function policyRoutes(deps: { db: Database; clock: Clock; has_sanctions_l
       operation_id: 'update_wallet_policies',
       summary: 'Change what a wallet may do',
       permissions: ['WRITE'],
-      body: BODY,
+      body: POLICY_BODY,
       keeps_nulls: true,
       success: { status: 202 },
       handler: async ({ caller, params, body }) => {
         const wallet = { ...caller, id: params.wallet_id };
         // Before the change is judged: an unknown wallet answers the same whatever is asked of it.
         if (!(await readPolicies(db, wallet))) throw notFound(wallet.id);
-        const change = readChange(wallet.id, body as PolicyBody, has_sanctions_list);
+        const change = readChange(wallet.id, body, has_sanctions_list);
         const changed = await db.transaction((sql) => changePolicies(sql, wallet, change, time()));
         if (!changed) throw notFound(wallet.id);
       },

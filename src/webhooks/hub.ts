@@ -63,7 +63,7 @@ const HEARTBEAT_MS = 15_000;
 const heartbeat = ({ after, epoch }: Stream): string => `: still here\nid: ${placeId(after, epoch)}\n\n`;
 /** Streams that read from the database at once; the others wait in line, since payments need its connections, too. */
 const READING = 8;
-/** Until the tail has come to where a stream is: it is read a moment later. */
+/** Between two reads of a stream that has all there is and cannot join the tail yet: that is read a moment later. */
 const CATCH_UP_PAUSE_MS = 20;
 
 const scopeKey = ({ organization_id, environment_id }: EnvironmentRef): string =>

@@ -20,7 +20,7 @@ const GONE = '{"type":"test","detail":{"event":"created","data":"the event is no
 
 export type Bodies = ReturnType<typeof createBodies>;
 export function createBodies(show: ShowPayment) {
-  // Text put together, never parsed: amounts beyond 2^53 stay exact, and nothing is rendered twice.
+  // Text put together, not parsed again: amounts beyond 2^53 stay exact.
   const ofEvent = ({ type, event, payment }: StoredEvent): string =>
     `{"type":"${type}","detail":{"event":"${event}","data":${show(payment)}}}`;
   return {

@@ -24,8 +24,8 @@ export interface GivenUp {
 }
 
 /**
- * Gives up what is open of registrations `w` of this kind. The state is asked for twice: of an attempt that arrives
- * between the look and the lock it is known that it arrived.
+ * Gives up what is open of registrations `w` of this kind. The state is asked for twice: what an attempt brought that was
+ * recorded between the look and the lock of its row stays.
  */
 async function giveUp(sql: Sql, kind: string, values: unknown[], name: string): Promise<GivenUp[]> {
   const given_up: GivenUp[] = [];

@@ -6,16 +6,7 @@ import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
 import { abandonOpen, beginRounds } from './deliveries.ts';
-import {
-  checkName,
-  checkUrl,
-  EVENT_TYPES,
-  EVENTS,
-  flattened,
-  invalid,
-  shownEvents,
-  type Subscription,
-} from './rules.ts';
+import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, shownEvents } from './rules.ts';
 import {
   changeWebhook,
   countWebhooks,
@@ -159,7 +150,7 @@ async function create(
     ...ref,
     url: body.url,
     name: body.name,
-    events: flattened(body.events as Subscription[]),
+    events: flattened(body.events),
     secret: sealed(deps, shared_secret, ref),
   };
   await deps.db.transaction(async (sql) => {
@@ -214,7 +205,7 @@ const updateRoute = (deps: WebhookRouteDeps): Route =>
       const { url, name } = body;
       if (name !== undefined) checkName(name);
       if (url !== undefined) await checkUrl(url, mayBePrivate(deps, caller), deps.network);
-      const events = flattened(body.events as Subscription[]);
+      const events = flattened(body.events);
       await change(deps, caller, params.webhook_id, { url, name, events });
     },
   });

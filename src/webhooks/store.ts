@@ -44,8 +44,8 @@ export const refValues = (ref: WebhookRef): unknown[] => [ref.organization_id, r
 const ITS = 'organization_id = $1 AND environment_id = $2 AND id = $3';
 
 /**
- * Stores a registration; false when its id is taken. It gets what is committed from now on: every event of a transaction
- * that had ended lies below the oldest one under way.
+ * Stores a registration; false when its id is taken. It gets all that is committed from now on, since none of that has a
+ * horizon below the oldest transaction under way; of what was committed just before it may get some, too.
  */
 export async function insertWebhook(
   sql: Sql,
