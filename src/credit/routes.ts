@@ -104,6 +104,7 @@ function updateRoute(db: Database): Route {
       const { line_id } = params;
       const { limit, disable } = body;
       await db.transaction(async (sql) => {
+        // Locked before it is judged: no wallet takes of the limit that is lowered here.
         const line = await lockLine(sql, caller.organization_id, line_id, caller.environment_id);
         if (!line) throw unknown(caller);
         if (line.network === 'mainnet')

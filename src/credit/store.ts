@@ -38,6 +38,7 @@ export interface LineChange extends Partial<LineRates> {
  */
 export async function changeLine(sql: Sql, line: LineOfCredit, change: LineChange): Promise<void> {
   const limit = change.limit ?? line.limit;
+  // A constraint of the row holds the lower bound as well; here it is told as what it is.
   if (limit > MAX_LIMIT || limit < line.allocated_limit) {
     const detail = `the limit must lie between the allocated ${line.allocated_limit} and ${MAX_LIMIT}`;
     throw new ApiError('invalid_line_of_credit_limit', detail);
@@ -73,7 +74,7 @@ export async function readLine(sql: Sql, scope: EnvironmentRef, id: string): Pro
   return line ?? null;
 }
 
-/** The lines of an environment, newest first. */
+/** The lines of an environment, newest first. Not in pages: each was made by the operator, or with a first wallet. */
 export const readLines = (
   sql: Sql,
   scope: EnvironmentRef,

@@ -50,6 +50,7 @@ export interface Rates {
  */
 export function createRates(deps: { clock: Clock; log: Logger; config: RatesConfig }): Rates {
   const { clock, log, config } = deps;
+  // What a source said stays when it answers no more: its age ends it, not a question that failed.
   const last = new Map<string, Reading>();
   const silent = new Map<string, string>();
   const stopping = new AbortController();

@@ -198,6 +198,7 @@ const RateShown = Type.Object({ rate: Type.String({ format: 'rate' }), held: Typ
 
 /** The sandbox's rate, cents per bitcoin: it walks by itself until it is told to stand still. */
 function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
+  // Read again after it was set: the answer says what quotes will have, on whichever server.
   async function shown(caller: Caller): Promise<object> {
     const held = await heldRate(db, caller);
     return { rate: formatRate(rates.sandbox(caller.environment_id, held).rate), held: held !== null };

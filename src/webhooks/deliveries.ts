@@ -7,8 +7,8 @@ import { DUE_COLUMNS, type DueDelivery } from './queue.ts';
 import { statesBefore, type DeliveryStatus } from './states.ts';
 import { refValues, type Sort, type WebhookRef } from './store.ts';
 
-// Deliveries as rows: what the API begins, ends and lists, and what attempts bring. Every change names the states from
-// which it is made, so that of an attempt that ends and a client that abandons each finds what the other has done.
+// Deliveries as rows: what the API begins, ends and lists, and what attempts bring. An attempt and a client may change one
+// delivery at the same time: each statement says for which states, or for which attempt, it is meant.
 
 /** One row of `webhook_deliveries`. */
 export interface Delivery extends DueDelivery {
