@@ -47,23 +47,8 @@ export async function eventsOf(
   return new Map((await readEventsAt(sql, places)).map((event) => [event.seq, event]));
 }
 
-/** Messages kept: an event goes to many registrations at about the same time. Some 3 kB each, and few of the largest. */
-const MAX_KEPT = 4096;
-const MAX_KEPT_LENGTH = 16_777_216;
-
-/** A message that was read, or is; its length once that is known. */
-interface Kept {
-  read: Promise<Message | null>;
-  length: number;
-}
-
-export type Messages = ReturnType<typeof createMessages>;
-/** What deliveries send, read when it is needed: events many at once, and what was read last is kept. */
-export function createMessages(db: Database, bodies: Bodies) {
-  // In the order in which they were put in, so that the first is the one to go.
-  const kept = new Map<string, Kept>();
-  let length = 0;
-  const reads = createLane<DueDelivery, Message | null>({
+const createReads = (db: Database, bodies: Bodies) =>
+  createLane<DueDelivery, Message | null>({
     max_batch: 100,
     // Bounded by the attempts under way, and by what each reads ahead.
     max_queue: Number.MAX_SAFE_INTEGER,
@@ -81,6 +66,24 @@ export function createMessages(db: Database, bodies: Bodies) {
       });
     },
   });
+
+/** Messages kept: an event goes to many registrations at about the same time. Some 3 kB each, and few of the largest. */
+const MAX_KEPT = 4096;
+const MAX_KEPT_LENGTH = 16_777_216;
+
+/** A message that was read, or is; its length once that is known. */
+interface Kept {
+  read: Promise<Message | null>;
+  length: number;
+}
+
+export type Messages = ReturnType<typeof createMessages>;
+/** What deliveries send, read when it is needed: events many at once, and what was read last is kept. */
+export function createMessages(db: Database, bodies: Bodies) {
+  // In the order in which they were put in, so that the first is the one to go.
+  const kept = new Map<string, Kept>();
+  let length = 0;
+  const reads = createReads(db, bodies);
 
   function forget(key: string, one: Kept): void {
     if (kept.get(key) !== one) return;
