@@ -2,8 +2,8 @@ import { rowsParameter, type Sql } from '../core/db.ts';
 import { READABLE_BELOW } from '../core/events.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 
-// Registrations in the database. They are matched with events and read for sending by SQL alone: no server keeps a
-// list of them, so one that another server has just made, changed or stopped counts from its commit on.
+// Registrations in the database. They are matched with events there and nowhere else, so one that another server has just
+// made gets what is committed after it. A server keeps in memory only how they are reached, and reads that at each look.
 
 /** Names one registration: ids are unique per environment. */
 export interface WebhookRef extends EnvironmentRef {
