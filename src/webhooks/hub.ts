@@ -2,10 +2,9 @@ import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { createFollower, type Follower } from '../core/alarm.ts';
-import { createLane, type Lane } from '../core/batch.ts';
 import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
-import { isAfter, readEvents, type EventPage, type EventPlace, type StoredEvent } from '../core/events.ts';
+import { isAfter, readEvents, type EventPlace, type StoredEvent } from '../core/events.ts';
 import type { Caller } from '../core/http.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import type { Bodies } from './messages.ts';
@@ -80,7 +79,7 @@ export interface HubDeps {
 export class Hub {
   readonly #deps: HubDeps;
   readonly #streams = new Map<string, Set<Stream>>();
-  readonly #reading: Lane<Stream, EventPage>;
+  readonly #reading = createTurns(READING);
   readonly #follower: Follower;
   #tail: Tail | null = null;
   #heart: NodeJS.Timeout | null = null;
@@ -88,16 +87,6 @@ export class Hub {
 
   constructor(deps: HubDeps) {
     this.#deps = deps;
-    this.#reading = createLane({
-      max_batch: 1,
-      // Bounded by the streams that may be open: each waits for one page.
-      max_queue: Number.MAX_SAFE_INTEGER,
-      concurrency: READING,
-      run: async (streams) => {
-        const pages = streams.map(({ after, caller }) => readEvents(deps.db, after, caller, PAGE));
-        return (await Promise.all(pages)).map((value) => ({ ok: true, value }));
-      },
-    });
     this.#follower = createFollower(deps.log, 'events not read', () => this.#follow());
   }
 
@@ -240,7 +229,7 @@ export class Hub {
   /** Writes from the database, as fast as the client reads, up to where the tail is; then the tail goes on with it. */
   async #catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
-      const page = await this.#reading.submit(stream);
+      const page = await this.#reading(() => readEvents(this.#deps.db, stream.after, stream.caller, PAGE));
       if (page.removed || page.epoch !== stream.epoch) {
         return this.#closeAs(stream, 'its next events were removed');
       }
@@ -301,4 +290,22 @@ export class Hub {
     const gone = await withdrawnKeys(db, key_ids, timeText(clock.now()));
     for (const stream of open) if (gone.has(stream.caller.key_id)) this.#close(stream);
   }
+}
+
+/** Lets so many run at once; the others wait in line. */
+function createTurns(at_once: number): <T>(work: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    // Whoever ends hands its turn on; only where nobody waits is it free.
+    if (running >= at_once) await new Promise<void>((turn) => waiting.push(turn));
+    else running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running -= 1;
+    }
+  };
 }
