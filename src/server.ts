@@ -32,9 +32,9 @@ import { quoteRoutes } from './quotes/routes.ts';
 import { sweepQuotes } from './quotes/store.ts';
 import { sandboxRoutes } from './sandbox/routes.ts';
 import { walletRoutes } from './wallets/routes.ts';
-import { createResolve, type Resolve } from './webhooks/resolve.ts';
+import { createResolve, type Resolve } from './webhooks/target.ts';
 import { comeDown, COUNTED_ANEW } from './webhooks/restore.ts';
-import { CHANNELS } from './webhooks/channels.ts';
+import { CHANNELS } from './webhooks/fanout.ts';
 import { createWebhooks } from './webhooks/webhooks.ts';
 
 export interface RunningServer {

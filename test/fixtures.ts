@@ -11,7 +11,7 @@ import type { NodeEntry } from '../src/lightning/nodes-file.ts';
 import { runAudit } from '../src/ledger/audit.ts';
 import { rollUp } from '../src/ledger/rollup.ts';
 import { startServer } from '../src/server.ts';
-import type { Resolve } from '../src/webhooks/resolve.ts';
+import type { Resolve } from '../src/webhooks/target.ts';
 import { createClient, installFetchHook, type Client } from './client.ts';
 import { createTestDatabase } from './database.ts';
 import { GIVE_UP_MS } from './wait.ts';

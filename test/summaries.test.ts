@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { changeLine, createLine, lockLine } from '../src/credit/store.ts';
+import { changeLine, createLine } from '../src/credit/store.ts';
+import { lockLine } from '../src/ledger/lines.ts';
 import { foldCounts } from '../src/payments/fold.ts';
 import { createClient } from './client.ts';
 import { openServer } from './setup.ts';

@@ -1,8 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { headersOf, post } from '../webhooks/attempt.ts';
-import { createResolve } from '../webhooks/resolve.ts';
-import { openNetwork } from '../webhooks/target.ts';
+import { createResolve, openNetwork } from '../webhooks/target.ts';
 import { optional, readArguments, UsageError } from './usage.ts';
 
 // Webhooks for a program under development that no server can reach: reads the event stream as any client of the API

@@ -1,8 +1,9 @@
 import { createTimestamps, systemClock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
-import { changeLine, createLine, lockLine, type LineChange, type LineRates } from '../credit/store.ts';
+import { changeLine, createLine, type LineChange, type LineRates } from '../credit/store.ts';
 import { deposit, lockWallets, newPosting, post, withdraw, type WalletRef } from '../ledger/ledger.ts';
+import { lockLine } from '../ledger/lines.ts';
 import { createWriter } from '../payments/writer.ts';
 import { resolvePayment, type Verdict } from '../payments/resolve.ts';
 import type { Payment, PaymentRef } from '../payments/types.ts';

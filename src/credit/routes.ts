@@ -5,7 +5,11 @@ import { requireFeature } from '../core/features.ts';
 import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { networkOf } from '../core/networks.ts';
 import { uuid, wireInteger } from '../core/schema.ts';
-import { changeLine, lockLine, readLine, readLines, type LineOfCredit } from './store.ts';
+import { lockLine, type LineOfCredit } from '../ledger/lines.ts';
+import { changeLine, readLine, readLines } from './store.ts';
+
+// Lines of credit as a tenant sees them. Here they are lowered, raised and disabled outside mainnet; all else (making
+// one, its fees and spread, enabling it again) is the operator's, by command.
 
 const ERRORS = {
   400: 'ErrorResponse_LineOfCreditBadRequestError',
@@ -56,6 +60,7 @@ export function creditRoutes({ db }: { db: Database }): Route[] {
       },
       handler: async ({ caller, query }) => {
         const { network, environment_ids, include_disabled = false } = query;
+        // A key has one environment: a filter that names only others leaves nothing.
         if (environment_ids?.every((id) => id.toLowerCase() !== caller.environment_id)) return [];
         const filter = { network: network === undefined ? null : networkOf(network), include_disabled };
         return (await readLines(db, caller, filter)).map(lineView);
@@ -99,8 +104,9 @@ function updateRoute(db: Database): Route {
       const { line_id } = params;
       const { limit, disable } = body;
       await db.transaction(async (sql) => {
-        const line = await lockLine(sql, caller.organization_id, line_id);
-        if (!line || line.environment_id !== caller.environment_id) throw unknown(caller);
+        // Locked before it is judged: no wallet takes of the limit that is lowered here.
+        const line = await lockLine(sql, caller.organization_id, line_id, caller.environment_id);
+        if (!line) throw unknown(caller);
         if (line.network === 'mainnet')
           throw notAllowed(line_id, 'a mainnet line is changed by its operator');
         if (disable === false && line.disabled_at !== null) {
@@ -112,8 +118,9 @@ function updateRoute(db: Database): Route {
           });
         }
         await changeLine(sql, line, {
-          ...(limit === undefined ? {} : { limit: BigInt(limit) }),
-          ...(disable === true ? { disabled: true } : {}),
+          limit: limit === undefined ? undefined : BigInt(limit),
+          // false asks for nothing: whoever gets here has a line that is not disabled.
+          disabled: disable === true ? true : undefined,
         });
       });
     },

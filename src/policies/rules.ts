@@ -1,5 +1,10 @@
+import { Type, type Static, type TSchema } from 'typebox';
 import { ApiError } from '../core/errors.ts';
 import type { WireInteger } from '../core/money.ts';
+import { uuid, wireInteger } from '../core/schema.ts';
+
+// What a PATCH of policies asks for, and what it may not ask for. Pure: whether the wallet is there, and what it has by
+// now, is the store's to find out.
 
 /** Every policy that the contract lets a client set. `reflex_approval` cannot be set and does not exist here. */
 export type PolicyType =
@@ -18,15 +23,30 @@ export interface PolicyChange {
   removed: readonly PolicyType[];
 }
 
-/** A validated PATCH. null removes, omitted keeps (semantics.md section 4). */
-export interface PolicyBody {
-  max_payment_size_sats?: WireInteger | null;
-  transactions_per_minute?: WireInteger | null;
-  send_volume_limit_sats?: WireInteger | null;
-  template_id?: string | null;
-  ofac_compliant?: boolean | null;
-  processing_fee?: { send_basis_points: WireInteger; receive_basis_points: WireInteger } | null;
-}
+// Stryker disable all: shapes, judged by the tests over HTTP against the contract.
+
+const MAX_BASIS_POINTS = 10_000;
+const orNull = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]));
+const basisPoints = () => wireInteger('int64', { minimum: 0, maximum: MAX_BASIS_POINTS });
+const boundOf = (description: string) => orNull(wireInteger('u-int64', { minimum: 1, description }));
+
+/** A PATCH. null removes, omitted keeps (semantics.md section 4). */
+export const POLICY_BODY = Type.Object(
+  {
+    max_payment_size_sats: boundOf('The most that one payment may move, either way'),
+    transactions_per_minute: boundOf('Sends in any 60 seconds'),
+    send_volume_limit_sats: boundOf('Sats sent in any 24 hours'),
+    template_id: orNull(uuid()),
+    ofac_compliant: orNull(Type.Boolean({ description: "Refuses sends to addresses on the server's list" })),
+    processing_fee: orNull(
+      Type.Object({ send_basis_points: basisPoints(), receive_basis_points: basisPoints() }),
+    ),
+  },
+  { additionalProperties: false, description: 'null removes a policy, omitted keeps it' },
+);
+export type PolicyBody = Static<typeof POLICY_BODY>;
+
+// Stryker restore all
 
 const MAX_UINT64 = 2n ** 64n - 1n;
 

@@ -1,18 +1,18 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
 import { newId, type EnvironmentRef } from '../core/ids.ts';
 import { MAX_BIGINT } from '../ledger/accounts.ts';
-import type { PolicyChange, PolicyType } from './rules.ts';
+import type { PolicyChange, PolicyContent, PolicyType } from './rules.ts';
 import { forgetMinutes, keepMinutes } from './usage.ts';
+
+// A policy is stored twice: as it was given, and on its wallet's account as a payment needs it. Both change in one
+// transaction under the lock of that account, so a payment obeys all of a change or nothing of it.
 
 export type PolicyWallet = EnvironmentRef & { id: string };
 
 /** One row of `wallet_policies`. */
-export interface Policy {
+export interface Policy extends PolicyContent {
   type: PolicyType;
   id: string;
-  bound: bigint | null;
-  send_bps: number | null;
-  receive_bps: number | null;
   created_at: string;
   updated_at: string;
 }
@@ -77,12 +77,13 @@ export async function changePolicies(
     [organization_id, id, at],
     'policies changed',
   );
+  // Minutes are kept only while a policy asks for them: from then on by every send, for the day before from its payments.
   if (change.removed.includes('send_volume_limit')) await forgetMinutes(sql, wallet);
   if (change.set.has('send_volume_limit') && account.send_volume === null) await keepMinutes(sql, wallet, at);
   return true;
 }
 
-/** A policy that exists keeps its id. */
+/** A policy that exists keeps its id and `created_at`: it is the same one, with another bound. */
 async function setPolicies(sql: Sql, wallet: PolicyWallet, change: PolicyChange, at: string): Promise<void> {
   const rows = [...change.set].map(([type, content]) => ({
     organization_id: wallet.organization_id,
@@ -102,7 +103,10 @@ async function setPolicies(sql: Sql, wallet: PolicyWallet, change: PolicyChange,
   );
 }
 
-/** Bounds become msats; one beyond what an account can hold is more than all bitcoin and never binds. */
+/**
+ * Copied from all of the wallet's rows, not from the change: the account then says what they say, whatever it said
+ * before. Bounds become msats; one beyond what an account can hold is more than all bitcoin and never binds.
+ */
 const copyToAccount = (sql: Sql, wallet: PolicyWallet): Promise<unknown> =>
   sql.query(
     `UPDATE accounts a SET own_send_bps = p.send_bps, own_receive_bps = p.receive_bps, max_payment = p.max_payment,

@@ -22,6 +22,7 @@ const DAY_MS = 86_400_000;
 // A failed send is taken off its minute: minutes stay somewhat longer than they count.
 const KEPT_MS = DAY_MS + 60 * MINUTE_MS;
 
+/** The minute that a time is in, as its row names it; times are text of one form, so the beginning is enough. */
 const minuteOf = (time: string): string => `${time.slice(0, 16)}:00.000000Z`;
 const walletKey = ({ organization_id, id }: WalletRef): string => `${organization_id}/${id}`;
 
@@ -63,19 +64,6 @@ export const READ_USAGE = `
     ELSE 0 END::text AS volume
   FROM json_to_recordset($1) AS r(organization_id uuid, id uuid, velocity boolean, volume boolean)`;
 
-/** What the wallets of one batch have sent, with what the batch itself adds and takes off. */
-export interface Usages {
-  /** Reads it for those of these locked accounts whose policies ask for it. */
-  load(sql: Sql, accounts: readonly WalletAccount[], now: string): Promise<void>;
-  /** Nothing sent, for a wallet whose policies do not ask. */
-  of(account: WalletAccount): Usage;
-  /** A send was held, now. */
-  add(account: WalletAccount, send: CountedSend): void;
-  /** A send that was held failed: its amount counts no more. */
-  giveBack(account: WalletAccount, send: CountedSend): void;
-  flush(sql: Sql): Promise<unknown>;
-}
-
 interface SendMinute {
   organization_id: string;
   wallet_id: string;
@@ -83,7 +71,8 @@ interface SendMinute {
   amount: bigint;
 }
 
-export function createUsages(): Usages {
+/** What the wallets of one batch have sent, with what the batch itself adds and takes off. */
+export function createUsages() {
   const usages = new Map<string, Usage>();
   const added = new Map<string, SendMinute>();
   const given_back = new Map<string, SendMinute>();
@@ -97,7 +86,8 @@ export function createUsages(): Usages {
   }
 
   return {
-    async load(sql, accounts, now) {
+    /** Reads it for those of these locked accounts whose policies ask for it. */
+    async load(sql: Sql, accounts: readonly WalletAccount[], now: string): Promise<void> {
       const asked = accounts
         .map(({ organization_id, id, sends_per_minute, send_volume }) => ({
           organization_id,
@@ -116,8 +106,11 @@ export function createUsages(): Usages {
       for (const { sends, volume, ...ref } of rows)
         usages.set(walletKey(ref), { sends, volume: BigInt(volume) });
     },
-    of: (account) => usages.get(walletKey(account)) ?? { sends: 0n, volume: 0n },
-    add(account, send) {
+    /** Nothing sent, for a wallet whose policies do not ask. */
+    of: (account: WalletAccount): Usage => usages.get(walletKey(account)) ?? { sends: 0n, volume: 0n },
+    /** A send was held, now. */
+    add(account: WalletAccount, send: CountedSend): void {
+      // The next command of this batch on the same wallet is judged with it, before any of it is written.
       const usage = usages.get(walletKey(account));
       if (usage) {
         usage.sends += 1n;
@@ -125,8 +118,10 @@ export function createUsages(): Usages {
       }
       put(added, account, send);
     },
-    giveBack: (account, send) => put(given_back, account, send),
-    flush: (sql) =>
+    /** A send that was held failed: its amount counts no more. */
+    giveBack: (account: WalletAccount, send: CountedSend): void => put(given_back, account, send),
+    /** Under the locks of the accounts, beside the payments that it counts: with them, or not at all. */
+    flush: (sql: Sql): Promise<unknown> =>
       Promise.all([putMinutes(sql, [...added.values()]), takeOffMinutes(sql, [...given_back.values()])]),
   };
 }

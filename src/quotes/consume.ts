@@ -2,7 +2,8 @@ import { rowsParameter, type Sql } from '../core/db.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import type { QuoteRow } from './store.ts';
 
-// A quote serves one payment: it is locked, judged and marked in the transaction that makes the payment.
+// A quote serves one payment: it is locked, judged and marked in the transaction that makes the payment. Two payments that
+// name it wait for each other at its row, and the second finds it used; a payment that is rolled back leaves it free.
 
 export type QuoteRef = EnvironmentRef & { id: string };
 
@@ -40,7 +41,10 @@ export function faultOf(quote: StoredQuote | undefined, use: QuoteUse): string |
 
 const REF_COLUMNS = 'organization_id uuid, environment_id uuid, id uuid';
 
-/** Locks and reads quotes in key order; one that does not exist is left out. */
+/**
+ * Locks and reads quotes in key order, so that two batches wait for each other in one direction only; one that does not
+ * exist is left out.
+ */
 export const lockQuotes = (sql: Sql, refs: readonly QuoteRef[]): Promise<StoredQuote[]> =>
   sql.query<StoredQuote>(
     `SELECT q.organization_id, q.environment_id, q.id, q.line_of_credit_id, q.network, q.from_currency, q.to_currency,

@@ -1,5 +1,8 @@
 import { normalRate, type Rate } from '../core/rate.ts';
 
+// Which answers of the sources count (docs/decisions/0011): pure, and judged anew whenever somebody asks for a rate, so
+// that a server which polls no more stops quoting by itself.
+
 /** What a source said last. */
 export interface Reading {
   source: string;

@@ -7,6 +7,9 @@ import { judgeReadings, type MedianResult, type Reading } from './median.ts';
 import { askSource, type FetchBounds, type Source } from './sources.ts';
 import { walkedRate } from './walk.ts';
 
+// What a bitcoin costs now. Each server asks the public sources by itself and keeps what they said last; nothing is
+// stored, and nobody waits for a source: without enough fresh answers there is no rate, and no exchange.
+
 /** A rate, and when it was the market's. */
 export interface Market {
   rate: Rate;
@@ -41,16 +44,13 @@ export interface Rates {
   stop(): Promise<void>;
 }
 
-/** Asks the sources on a timer, all at once; one that hangs or lies holds up and moves nothing. */
-export function createRates({
-  clock,
-  log,
-  config,
-}: {
-  clock: Clock;
-  log: Logger;
-  config: RatesConfig;
-}): Rates {
+/**
+ * Asks the sources on a timer, all at once; one that hangs or lies holds up and moves nothing. While a round is under way
+ * no other begins: it ends by the timeout of its slowest source, and what the others said counts as soon as they said it.
+ */
+export function createRates(deps: { clock: Clock; log: Logger; config: RatesConfig }): Rates {
+  const { clock, log, config } = deps;
+  // What a source said stays when it answers no more: its age ends it, not a question that failed.
   const last = new Map<string, Reading>();
   const silent = new Map<string, string>();
   const stopping = new AbortController();
@@ -67,6 +67,7 @@ export function createRates({
       if (silent.delete(source.name)) log.info({ source: source.name }, 'rate source answers again');
     } catch (error) {
       if (stopping.signal.aborted) return;
+      // Said when the reason changes, not at every round.
       const reason = (error as Error).message;
       if (silent.get(source.name) === reason) return;
       silent.set(source.name, reason);
@@ -114,13 +115,10 @@ export function createRates({
 }
 
 /** The rate that a sandbox environment holds; null when it walks. */
-export async function heldRate(
-  sql: Sql,
-  { organization_id, environment_id }: EnvironmentRef,
-): Promise<string | null> {
+export async function heldRate(sql: Sql, scope: EnvironmentRef): Promise<string | null> {
   const [row] = await sql.query<{ rate: string }>(
     'SELECT rate FROM sandbox_rates WHERE organization_id = $1 AND environment_id = $2',
-    [organization_id, environment_id],
+    [scope.organization_id, scope.environment_id],
     'held rate',
   );
   return row?.rate ?? null;
@@ -129,11 +127,11 @@ export async function heldRate(
 /** Holds a sandbox environment's rate, or lets it walk again. */
 export async function holdRate(
   sql: Sql,
-  { organization_id, environment_id }: EnvironmentRef,
+  scope: EnvironmentRef,
   rate: Rate | null,
   at: string,
 ): Promise<void> {
-  const key = [organization_id, environment_id];
+  const key = [scope.organization_id, scope.environment_id];
   if (!rate) {
     await sql.query('DELETE FROM sandbox_rates WHERE organization_id = $1 AND environment_id = $2', key);
     return;

@@ -11,15 +11,12 @@ import { formatRate } from '../core/rate.ts';
 import { uint32, uuid, wireInteger } from '../core/schema.ts';
 import { holdRate, heldRate, type Rates } from './rates.ts';
 import { checkQuote, makeQuote, type QuoteBody } from './rules.ts';
-import {
-  insertQuotes,
-  listQuotes,
-  readQuote,
-  readQuoteLines,
-  type NewQuote,
-  type QuoteRow,
-} from './store.ts';
+import { insertQuotes, listQuotes, readQuote, readQuoteLines } from './store.ts';
+import type { LineWithRate, NewQuote, QuoteRow } from './store.ts';
 import { parseSandboxRate } from './walk.ts';
+
+// Quotes over HTTP: a rate is promised for a while, and for one payment. Making one touches no money and no wallet; what
+// it costs to keep the promise is the operator's, which is why it ends soon and is used once (consume.ts).
 
 export interface QuoteRouteDeps {
   db: Database;
@@ -85,25 +82,19 @@ interface Request {
   body: QuoteBody;
 }
 
-/** Requests that arrive together read their lines with one statement and are written with another. */
+/**
+ * Requests that arrive together read their lines with one statement and are written with another. No line is locked: one
+ * that is disabled in between leaves a quote that no payment can use, since its wallets' accounts say so.
+ */
 function createQuoteLane(deps: QuoteRouteDeps) {
   const time = createTimestamps(deps.clock);
-  const judge = (
-    { caller, body }: Request,
-    line: Awaited<ReturnType<typeof readQuoteLines>>[number],
-  ): Verdict<NewQuote> => {
+  const judge = ({ caller, body }: Request, line: LineWithRate | null): Verdict<NewQuote> => {
     try {
       checkQuote(body, line, caller.environment_id);
       const market = deps.isSandbox(line.node_id)
         ? deps.rates.sandbox(caller.environment_id, line.held)
         : deps.rates.market();
-      const { organization_id, environment_id } = caller;
-      const context = {
-        organization_id,
-        environment_id,
-        at: time(),
-        lifetime_seconds: deps.quote_seconds,
-      };
+      const context = { ...caller, at: time(), lifetime_seconds: deps.quote_seconds };
       return { ok: true, value: makeQuote(body, line, market, context) };
     } catch (error) {
       return { ok: false, error };
@@ -158,7 +149,7 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
             context: { fields: ['line_of_credit_id'] },
           });
         }
-        await lane.submit({ caller, body: body as QuoteBody });
+        await lane.submit({ caller, body });
       },
     }),
     route({
@@ -203,14 +194,11 @@ export function quoteRoutes(deps: QuoteRouteDeps): Route[] {
 }
 
 const RATE_PATH = '/organizations/{organization_id}/environments/{environment_id}/sandbox/rate';
-const RateShown = {
-  type: 'object',
-  required: ['rate', 'held'],
-  properties: { rate: { type: 'string', format: 'rate' }, held: { type: 'boolean' } },
-};
+const RateShown = Type.Object({ rate: Type.String({ format: 'rate' }), held: Type.Boolean() });
 
 /** The sandbox's rate, cents per bitcoin: it walks by itself until it is told to stand still. */
 function sandboxRateRoutes({ db, clock, rates }: QuoteRouteDeps): Route[] {
+  // Read again after it was set: the answer says what quotes will have, on whichever server.
   async function shown(caller: Caller): Promise<object> {
     const held = await heldRate(db, caller);
     return { rate: formatRate(rates.sandbox(caller.environment_id, held).rate), held: held !== null };

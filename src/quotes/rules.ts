@@ -7,6 +7,9 @@ import { centsDown, centsUp, formatRate, msatsUp, withSpread, type Rate } from '
 import type { Market } from './rates.ts';
 import type { NewQuote } from './store.ts';
 
+// What is quoted, and at which rate. Pure, and judged before the row is written: a quote that no payment could use is
+// refused, and its id stays free.
+
 /** A validated body of POST /quotes. */
 export interface QuoteBody {
   id: string;
@@ -56,7 +59,8 @@ export function checkQuote(
       },
     });
   }
-  // Nothing but bitcoin and dollars is exchanged here.
+  // Nothing but bitcoin and dollars is exchanged here. Said last: the contract has a refusal of its own for a line that is
+  // in neither currency, whatever they are.
   if (!MOST[amount.currency]) fields.push('amount');
   if (!MOST[to]) fields.push('to');
   if (fields.length > 0) throw invalid(fields);
@@ -111,6 +115,7 @@ export function makeQuote(
     requested_at: at,
   };
   if (!market) {
+    // Written all the same: who asks for it hears that it failed, and not that it was never asked for.
     const detail = 'too few sources of the rate answer';
     const error = { type: 'price', detail, context: { message: detail } };
     return {

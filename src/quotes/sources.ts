@@ -1,5 +1,8 @@
 import { normalRate, type Rate } from '../core/rate.ts';
 
+// The public sources: strangers, of whom any may be slow, endless, wrong or gone. Each is bounded in time and bytes, and
+// whatever is not a plain decimal text in its place is that source's fault: it is left out, and nothing is guessed.
+
 /** A public price of bitcoin in dollars: where it is asked for, and where it stands in the answer. */
 interface SourceKind {
   base_url: string;
@@ -63,6 +66,7 @@ export interface FetchBounds {
   body_bytes: number;
 }
 
+/** Counted as it comes: `content-length` is only what the source says of itself. */
 async function readBounded(response: Response, most: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -84,6 +88,7 @@ export async function askSource(
   const kind = SOURCES[name];
   if (!kind) throw new Error(`unknown source ${name}`);
   const response = await fetch(base_url.replace(/\/$/, '') + kind.path, {
+    // Asked is who was configured, nobody that it names.
     redirect: 'error',
     headers: { accept: 'application/json' },
     signal: AbortSignal.any([stop, AbortSignal.timeout(bounds.timeout_ms)]),

@@ -36,7 +36,10 @@ export interface LineWithRate extends QuoteLine {
   held: string | null;
 }
 
-/** The lines of a batch of requests, in its order; null for one that the organization does not have. */
+/**
+ * The lines of a batch of requests, in its order; null for one that the organization does not have. A line of another
+ * environment is read, too: the rules refuse it like one that is not there.
+ */
 export async function readQuoteLines(sql: Sql, refs: readonly LineRef[]): Promise<(LineWithRate | null)[]> {
   const rows = await sql.query<LineWithRate & { n: number }>(
     `SELECT r.n, l.environment_id, l.network, l.currency, l.disabled_at, l.spread_bps, l.node_id, s.rate AS held
@@ -50,14 +53,15 @@ export async function readQuoteLines(sql: Sql, refs: readonly LineRef[]): Promis
   return refs.map((_ref, n) => byPlace.get(n) ?? null);
 }
 
-/** Stores quotes, and answers the ids that were free. */
+const NEW_COLUMNS = `organization_id, environment_id, id, line_of_credit_id, network, from_currency, to_currency, amount,
+  target_precision, requested_at, rate, quoted_at, created_at, expires_at, failed_at, error`;
+const COLUMNS = `${NEW_COLUMNS}, consumed_at, wallet_id`;
+
+/** Stores quotes in key order, so that two batches wait for each other in one direction only, and answers the ids that were free. */
 export async function insertQuotes(sql: Sql, quotes: readonly NewQuote[]): Promise<Set<string>> {
   if (quotes.length === 0) return new Set();
   const made = await sql.query<{ environment_id: string; id: string }>(
-    `INSERT INTO quotes (organization_id, environment_id, id, line_of_credit_id, network, from_currency, to_currency,
-       amount, target_precision, requested_at, rate, quoted_at, created_at, expires_at, failed_at, error)
-     SELECT organization_id, environment_id, id, line_of_credit_id, network, from_currency, to_currency,
-       amount, target_precision, requested_at, rate, quoted_at, created_at, expires_at, failed_at, error
+    `INSERT INTO quotes (${NEW_COLUMNS}) SELECT ${NEW_COLUMNS}
      FROM json_populate_recordset(NULL::quotes, $1) ORDER BY organization_id, environment_id, id
      ON CONFLICT DO NOTHING RETURNING environment_id, id`,
     [rowsParameter(quotes)],
@@ -65,9 +69,6 @@ export async function insertQuotes(sql: Sql, quotes: readonly NewQuote[]): Promi
   );
   return new Set(made.map(({ environment_id, id }) => `${environment_id}/${id}`));
 }
-
-const COLUMNS = `organization_id, environment_id, id, line_of_credit_id, network, from_currency, to_currency, amount,
-  target_precision, requested_at, rate, quoted_at, created_at, expires_at, failed_at, error, consumed_at, wallet_id`;
 
 /** One quote of an environment, or null. */
 export async function readQuote(sql: Sql, scope: EnvironmentRef, id: string): Promise<QuoteRow | null> {
@@ -86,7 +87,10 @@ export interface QuotePage {
   offset: number;
 }
 
-/** A page of an environment's quotes, newest first, with how many there are. */
+/**
+ * A page of an environment's quotes, newest first, with how many there are. Only conditions that are asked for are
+ * written: with a parameter that may be null no index would answer them. Each shape is prepared under its own name.
+ */
 export async function listQuotes(
   sql: Sql,
   scope: EnvironmentRef,
@@ -119,7 +123,7 @@ const SWEEP_STEP = 1000;
 // What is left is taken by the next sweep, a minute later.
 const MAX_SWEEP_STEPS = 50;
 
-/** Removes quotes that nobody used, step by step. */
+/** Removes quotes that nobody used, step by step. One that a payment locks just now is skipped: it is being used. */
 export async function sweepQuotes(sql: Sql, clock: Clock): Promise<void> {
   const before = timeText(clock.now() - UNUSED_MS);
   for (let step = 0; step < MAX_SWEEP_STEPS; step += 1) {

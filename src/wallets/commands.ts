@@ -3,25 +3,10 @@ import { ApiError } from '../core/errors.ts';
 import type { Caller } from '../core/http.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import { lockWallets } from '../ledger/ledger.ts';
+import { lockLine, type LineOfCredit } from '../ledger/lines.ts';
 import type { LightningNode } from '../lightning/node.ts';
-import {
-  checkEmpty,
-  checkLine,
-  checkRequest,
-  firstLine,
-  invalidFields,
-  type LockedLine,
-  type NewWallet,
-} from './rules.ts';
-import {
-  bringLine,
-  deleteWallet,
-  findWallet,
-  hasOpenReceive,
-  insertWallet,
-  isIdUsed,
-  lockLine,
-} from './store.ts';
+import { checkEmpty, checkLine, checkRequest, firstLine, invalidFields, type NewWallet } from './rules.ts';
+import { bringLine, deleteWallet, findWallet, hasOpenReceive, insertWallet, isIdUsed } from './store.ts';
 
 // Making and ending wallets. A line is locked before the accounts on it, here and wherever a line is changed, so that
 // two of them never wait for each other; under that lock the sum of its wallets' limits cannot change meanwhile.
@@ -50,7 +35,7 @@ export async function createWallet(
   checkRequest(wallet, nodes);
   try {
     await db.transaction(async (sql) => {
-      const found = await lockLine(sql, { ...wallet, id: wallet.line_of_credit_id });
+      const found = await lineOf(sql, wallet);
       // Before the line is judged: a repeated request must not hear that its first one used up the limit.
       if (await isIdUsed(sql, wallet)) throw idUsed(wallet.id);
       const line = found ?? (await broughtLine(sql, caller, wallet, nodes));
@@ -63,16 +48,22 @@ export async function createWallet(
   }
 }
 
+const lineOf = (
+  sql: Sql,
+  wallet: EnvironmentRef & { line_of_credit_id: string },
+): Promise<LineOfCredit | null> =>
+  lockLine(sql, wallet.organization_id, wallet.line_of_credit_id, wallet.environment_id);
+
 async function broughtLine(
   sql: Sql,
   caller: Caller,
   wallet: NewWallet,
   nodes: ReadonlyMap<string, LightningNode>,
-): Promise<LockedLine> {
+): Promise<LineOfCredit> {
   const line = firstLine(wallet, caller.environment_kind, nodes);
-  if (line && (await bringLine(sql, wallet.organization_id, line))) return line;
+  if (line && (await bringLine(sql, line))) return line;
   // Two first wallets that name the same line: the other one brought it while this one waited.
-  const now_there = line && (await lockLine(sql, { ...wallet, id: wallet.line_of_credit_id }));
+  const now_there = line && (await lineOf(sql, wallet));
   if (now_there) return now_there;
   throw new ApiError('line_of_credit_not_found', `no line of credit ${wallet.line_of_credit_id}`);
 }
@@ -91,7 +82,7 @@ export async function removeWallet(
   const { organization_id, id } = wallet;
   const { line_of_credit_id } = known;
   await db.transaction(async (sql) => {
-    await lockLine(sql, { ...wallet, id: line_of_credit_id });
+    await lineOf(sql, { ...wallet, line_of_credit_id });
     // Payments lock the account, not the line: from here on its total and holds stand still.
     const [account] = await lockWallets(sql, [{ organization_id, id }]);
     // Another request deleted it since it was looked up.

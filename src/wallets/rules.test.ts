@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { ApiError } from '../core/errors.ts';
 import { newId } from '../core/ids.ts';
 import { MAX_LIMIT } from '../core/money.ts';
+import type { LineOfCredit } from '../ledger/lines.ts';
 import type { LightningNode } from '../lightning/node.ts';
-import { checkEmpty, checkLine, checkRequest, firstLine, type LockedLine, type NewWallet } from './rules.ts';
+import { checkEmpty, checkLine, checkRequest, firstLine, type NewWallet } from './rules.ts';
 
 // The rules read nothing else of a node.
 const nodesOf = (...nodes: Pick<LightningNode, 'id' | 'network' | 'sandbox'>[]) =>
@@ -24,7 +25,8 @@ const wallet = (fields: Partial<NewWallet> = {}): NewWallet => ({
   metadata: null,
   ...fields,
 });
-const line = (fields: Partial<LockedLine> = {}): LockedLine => ({
+const line = (fields: Partial<LineOfCredit> = {}): LineOfCredit => ({
+  organization_id: newId(),
   id: newId(),
   environment_id: newId(),
   node_id: 'sandbox',
@@ -35,6 +37,7 @@ const line = (fields: Partial<LockedLine> = {}): LockedLine => ({
   disabled_at: null,
   send_bps: 0,
   receive_bps: 0,
+  spread_bps: 0,
   ...fields,
 });
 const refusal = (work: () => void): { type: string; context: unknown } => {

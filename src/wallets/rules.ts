@@ -1,6 +1,7 @@
 import { ApiError } from '../core/errors.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import { MAX_LIMIT, maxOf } from '../core/money.ts';
+import type { LineOfCredit } from '../ledger/lines.ts';
 import type { LightningNode } from '../lightning/node.ts';
 
 // What decides whether a wallet may be made or deleted: pure, on rows that the caller has locked.
@@ -13,20 +14,6 @@ export interface NewWallet extends EnvironmentRef {
   network: string;
   limit: bigint;
   metadata: Record<string, string> | null;
-}
-
-/** A line of credit while its row is locked. */
-export interface LockedLine {
-  id: string;
-  environment_id: string;
-  node_id: string;
-  network: string;
-  currency: string;
-  limit: bigint;
-  allocated_limit: bigint;
-  disabled_at: string | null;
-  send_bps: number;
-  receive_bps: number;
 }
 
 /** The contract's refusal of fields that are well formed and still not acceptable. */
@@ -56,11 +43,12 @@ export function firstLine(
   wallet: NewWallet,
   environment_kind: 'staging' | 'production',
   nodes: ReadonlyMap<string, LightningNode>,
-): LockedLine | null {
+): LineOfCredit | null {
   const serving = nodesOn(nodes, wallet.network);
   const [sandbox] = serving;
   if (environment_kind !== 'staging' || !sandbox || !serving.every((node) => node.sandbox)) return null;
   return {
+    organization_id: wallet.organization_id,
     id: wallet.line_of_credit_id,
     environment_id: wallet.environment_id,
     node_id: sandbox.id,
@@ -71,12 +59,13 @@ export function firstLine(
     disabled_at: null,
     send_bps: 0,
     receive_bps: 0,
+    spread_bps: 0,
   };
 }
 
 /** Whether a line takes one more wallet; throws the contract's refusals. */
 export function checkLine(
-  line: LockedLine,
+  line: LineOfCredit,
   wallet: NewWallet,
   nodes: ReadonlyMap<string, LightningNode>,
 ): void {

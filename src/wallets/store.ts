@@ -2,7 +2,8 @@ import { insertRows, rowsParameter, type Sql } from '../core/db.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import { openWalletAccount } from '../ledger/accounts.ts';
 import type { WalletRef } from '../ledger/ledger.ts';
-import type { LockedLine, NewWallet } from './rules.ts';
+import type { LineOfCredit } from '../ledger/lines.ts';
+import type { NewWallet } from './rules.ts';
 
 /** A wallet with its balance and holds as of one instant. Amounts in base units of `currency`. */
 export interface WalletRow extends EnvironmentRef {
@@ -54,34 +55,15 @@ export const listWallets = (sql: Sql, scope: EnvironmentRef & { inactive: boolea
     'list wallets',
   );
 
-const LINE =
-  'id, environment_id, node_id, network, currency, "limit", allocated_limit, disabled_at, send_bps, receive_bps';
-
-/**
- * Locks a line of an environment; undefined when it has none with this id. The weakest lock that keeps other changes
- * away: quotes, whose foreign keys name the line, do not wait for it.
- */
-export async function lockLine(
-  sql: Sql,
-  ref: EnvironmentRef & { id: string },
-): Promise<LockedLine | undefined> {
-  const [line] = await sql.query<LockedLine>(
-    `SELECT ${LINE} FROM lines_of_credit
-     WHERE organization_id = $1 AND id = $3 AND environment_id = $2 FOR NO KEY UPDATE`,
-    [ref.organization_id, ref.environment_id, ref.id],
-    'lock line of wallet',
-  );
-  return line;
-}
-
 /**
  * Makes the line that comes with an environment's first wallet, unless the environment has one on this
  * network by now or the id is taken. Locks the environment, so that two first wallets bring one line.
  */
-export async function bringLine(sql: Sql, organization_id: string, line: LockedLine): Promise<boolean> {
+export async function bringLine(sql: Sql, line: LineOfCredit): Promise<boolean> {
+  const { organization_id, id, environment_id, node_id, network, currency, limit } = line;
   await sql.query(
     'SELECT FROM environments WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE',
-    [organization_id, line.environment_id],
+    [organization_id, environment_id],
     'lock environment',
   );
   // A statement of its own: it sees what another first wallet has committed while this one waited for the lock.
@@ -91,7 +73,7 @@ export async function bringLine(sql: Sql, organization_id: string, line: LockedL
      WHERE NOT EXISTS (SELECT FROM lines_of_credit
                        WHERE organization_id = $1 AND environment_id = $3 AND network = $5)
      ON CONFLICT DO NOTHING RETURNING id`,
-    [organization_id, line.id, line.environment_id, line.node_id, line.network, line.currency, line.limit],
+    [organization_id, id, environment_id, node_id, network, currency, limit],
     'bring line',
   );
   return made.length > 0;
@@ -111,7 +93,7 @@ export async function isIdUsed(sql: Sql, ref: WalletRef): Promise<boolean> {
 export async function insertWallet(
   sql: Sql,
   wallet: Omit<NewWallet, 'network' | 'line_of_credit_id'>,
-  line: Omit<LockedLine, 'environment_id' | 'limit' | 'allocated_limit' | 'disabled_at'>,
+  line: Pick<LineOfCredit, 'id' | 'node_id' | 'network' | 'currency' | 'send_bps' | 'receive_bps'>,
   at: string,
 ): Promise<void> {
   const { organization_id, environment_id, id, name, metadata, limit } = wallet;

@@ -1,6 +1,10 @@
 import { createHmac } from 'node:crypto';
 import { errors, request, type Dispatcher } from 'undici';
+import type { Message } from './messages.ts';
 import { BlockedAddress } from './target.ts';
+
+// One attempt: signed, posted once, and what the answer means. Receivers are strangers: they may hang, redirect, answer
+// megabytes or nonsense. Nothing of that is followed, read as more than a status, or stored (threat 13).
 
 /** Why an attempt failed, as the contract shows it. */
 export interface ErrorInfo {
@@ -20,21 +24,13 @@ export interface Outcome {
   asked_ms: number;
 }
 
-/** What goes out: the same bytes at every attempt. */
-export interface Message {
-  webhook_id: string;
-  delivery_id: string;
-  event: string;
-  body: string;
-}
-
 /** `base64(hmac_sha256(secret, body + "." + timestamp))`, the key being the secret's own characters. */
 export const signature = (secret: string, body: string, timestamp: string): string =>
   createHmac('sha256', secret).update(body).update('.').update(timestamp).digest('base64');
 
 /** The headers of one attempt. */
 export function headersOf(
-  message: Message,
+  message: Message & { webhook_id: string; delivery_id: string },
   secret: string,
   previous_secret: string | null,
   now_ms: number,
@@ -64,6 +60,7 @@ export async function post(
   timeout_ms: number,
 ): Promise<Outcome> {
   const abort = new AbortController();
+  // For everything together; Agent's own timeouts each begin anew with what they wait for.
   const timer = setTimeout(() => abort.abort(new Timeout()), timeout_ms);
   try {
     const answer = await request(url, { method: 'POST', dispatcher, headers, body, signal: abort.signal });
@@ -79,7 +76,9 @@ export async function post(
   }
 }
 
-class Timeout extends Error {}
+class Timeout extends Error {
+  readonly code = 'ETIMEDOUT';
+}
 const MAX_BODY_BYTES = 16_384;
 
 const CODE_OF_STATUS: Record<number, string> = {
@@ -118,14 +117,13 @@ const TIMEOUTS = ['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR
 const REFUSED = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EHOSTDOWN', 'ENOTFOUND', 'EAI_AGAIN'];
 
 function failureOf(error: unknown, timeout_ms: number): ErrorInfo {
+  // A name with several addresses is connected to at each of them, and all of these may have failed.
   const causes = error instanceof AggregateError ? [...(error.errors as unknown[]), error] : [error];
   if (causes.some((cause) => cause instanceof BlockedAddress))
     return failed(
       'unexpected_error',
       'the address is not allowed: https on 443 or 8443, public addresses only',
     );
-  if (causes.some((cause) => cause instanceof Timeout))
-    return failed('connection_timeout', `no answer within ${timeout_ms / 1000} s`);
   const codes = causes.map((cause) => {
     const { code } = (cause ?? {}) as { code?: unknown };
     return typeof code === 'string' ? code : '';

@@ -1,9 +1,14 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { timeText } from '../core/clock.ts';
 import type { Vault } from '../core/vault.ts';
 import { Line, MAX_HELD, type Receiver } from './line.ts';
-import { readActive, readDue, type ActiveWebhook, type DueDelivery } from './queue.ts';
+import { readDue, type DueDelivery } from './queue.ts';
 import { Sender, type SenderDeps } from './sender.ts';
-import { refOfKey, secretOwner, webhookKey, type WebhookRef } from './store.ts';
+import { readActive, refOfKey, secretOwner, webhookKey, type ActiveWebhook } from './store.ts';
+
+// Which registrations have what to send, and how much of it is in memory. What was just made is appended to its line
+// without a query where the line is known to hold all that is due; wherever that is in doubt, the database is asked.
+// Whatever is forgotten here is found again by its time: memory is never the only place of a delivery (threat 14).
 
 export interface CourierDeps extends SenderDeps {
   vault: Vault;
@@ -16,6 +21,7 @@ const TICK_MS = 200;
 /** Share of the time in which this process works, and events in a tick, from which on payments need all of it. */
 const FULL = 0.85;
 const MANY = 40;
+/** Everything is looked at this often: what an alarm that was not heard has changed waits no longer. */
 const FULL_LOOK_MS = 5000;
 const STOP_WAIT_MS = 5000;
 /** After a look another one waits: what is asked for meanwhile is gathered. Longer after a look at many registrations. */
@@ -27,53 +33,22 @@ const FILLED_AT_ONCE = 100;
 const MAX_WAITING = 100_000;
 const LEAST_HELD = 50;
 
-const refOfDelivery = (delivery: DueDelivery): WebhookRef => ({
-  organization_id: delivery.organization_id,
-  environment_id: delivery.environment_id,
-  id: delivery.webhook_id,
-});
-const keyOf = (delivery: DueDelivery): string => webhookKey(refOfDelivery(delivery));
+const keyOf = ({ organization_id, environment_id, webhook_id: id }: DueDelivery): string =>
+  webhookKey({ organization_id, environment_id, id });
 
-/** How a registration is reached, with its secrets open. */
-function receiverOf(deps: CourierDeps, webhook: ActiveWebhook): Receiver {
+/** How a registration is reached, with its secrets open; throws where one does not open. */
+function receiverOf({ vault, clock, allow_private }: CourierDeps, webhook: ActiveWebhook): Receiver {
   const owner = secretOwner(webhook);
-  const handing_over =
-    webhook.previous_secret !== null && Date.parse(webhook.previous_until ?? '') > deps.clock.now();
+  const { previous_secret: previous, previous_until, failing_since, failing_at } = webhook;
+  const handing_over = previous !== null && Date.parse(previous_until ?? '') > clock.now();
   return {
     url: webhook.url,
-    secret: deps.vault.open(webhook.secret, owner),
-    previous_secret: handing_over ? deps.vault.open(webhook.previous_secret ?? '', owner) : null,
-    allow_private: deps.allow_private && webhook.environment_kind === 'staging',
-    failing_since: webhook.failing_since,
-    failing_at: webhook.failing_at,
-  };
-}
-
-/** Null where a secret does not open: that registration waits, and no other waits for it. Said once. */
-function openReceiver(deps: CourierDeps, webhook: ActiveWebhook, sealed: Set<string>): Receiver | null {
-  const key = webhookKey(webhook);
-  try {
-    const receiver = receiverOf(deps, webhook);
-    sealed.delete(key);
-    return receiver;
-  } catch (error) {
-    if (!sealed.has(key)) {
-      deps.log.error({ err: error, webhook_id: webhook.id }, 'webhook not called: its secret does not open');
-    }
-    sealed.add(key);
-    return null;
-  }
-}
-
-/** Payments come first: a delivery may be late, a payment must not be. */
-function createGiveWay(written: () => number, giveWay: (to_payments: boolean) => void): () => void {
-  let used = performance.eventLoopUtilization();
-  return () => {
-    const now = performance.eventLoopUtilization();
-    const { utilization } = performance.eventLoopUtilization(now, used);
-    used = now;
-    const events = written();
-    giveWay(utilization > FULL && events > MANY);
+    secret: vault.open(webhook.secret, owner),
+    previous_secret: handing_over ? vault.open(previous, owner) : null,
+    // By what this server allows now: it may have been registered where more was allowed.
+    allow_private: allow_private && webhook.environment_kind === 'staging',
+    failing_since,
+    failing_at,
   };
 }
 
@@ -81,9 +56,8 @@ function createGiveWay(written: () => number, giveWay: (to_payments: boolean) =>
 export class Courier {
   readonly #deps: CourierDeps;
   readonly #sender: Sender;
-  readonly #giveWay: () => void;
   readonly #lines = new Map<string, Line>();
-  /** Registrations whose secrets do not open. */
+  /** Registrations whose secrets do not open: each is said once. */
   readonly #sealed = new Set<string>();
   /** Registrations to look at in the next pass; all of them when `#all`. */
   #wanted = new Set<string>();
@@ -94,12 +68,11 @@ export class Courier {
   #stopped = true;
   #timer: NodeJS.Timeout | null = null;
   #full_at = 0;
+  #loop_used = performance.eventLoopUtilization();
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
-    const sender = new Sender(deps, (line) => this.#wanted.add(line.key));
-    this.#sender = sender;
-    this.#giveWay = createGiveWay(deps.written, (to_payments) => sender.giveWay(to_payments));
+    this.#sender = new Sender(deps, (line) => this.#wanted.add(line.key));
   }
 
   /** Deliveries that this process has just made. */
@@ -138,9 +111,10 @@ export class Courier {
     if (this.#timer) clearInterval(this.#timer);
     await this.#running;
     const give_up_at = performance.now() + STOP_WAIT_MS;
+    // What is under way is waited for: an attempt that is not recorded is made again after the start.
     for (const line of this.#lines.values()) line.drop();
     while ([...this.#lines.values()].some((line) => !line.idle) && performance.now() < give_up_at) {
-      await new Promise((done) => setTimeout(done, 20));
+      await sleep(20);
     }
     await this.#sender.stop();
   }
@@ -149,6 +123,16 @@ export class Courier {
   #isCurrent(line: Line): boolean {
     const passing = this.#passing;
     return this.#ready && line.complete && !(passing && (passing.all || passing.keys.has(line.key)));
+  }
+
+  /** Payments come first: a delivery may be late, a payment must not be. */
+  #giveWay(): void {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, this.#loop_used);
+    this.#loop_used = now;
+    // Asked at every tick, since it counts from one to the next.
+    const events = this.#deps.written();
+    this.#sender.giveWay(utilization > FULL && events > MANY);
   }
 
   #tick(): void {
@@ -172,7 +156,7 @@ export class Courier {
         if (!this.#stopped) {
           this.#deps.log.warn({ err: error }, 'deliveries not read, will be tried again');
         }
-        return new Promise<void>((done) => setTimeout(done, TICK_MS));
+        return sleep(TICK_MS);
       })
       .finally(() => {
         this.#running = null;
@@ -193,6 +177,7 @@ export class Courier {
       }
       if (mine.all) this.#ready = true;
     } catch (error) {
+      // Not looked at: asked for again, beside what was asked for meanwhile.
       this.#all ||= mine.all;
       for (const key of mine.keys) this.#wanted.add(key);
       throw error;
@@ -203,14 +188,24 @@ export class Courier {
 
   /** Brings lines and registrations together; answers the lines of those that were asked for and are active. */
   async #readLines({ all, keys }: { all: boolean; keys: ReadonlySet<string> }): Promise<Line[]> {
-    const active = await readActive(this.#deps.db, all ? null : [...keys].map(refOfKey));
+    const { db, log } = this.#deps;
+    const active = await readActive(db, all ? null : [...keys].map(refOfKey));
     const open = new Set<Line>();
     for (const webhook of active) {
-      const receiver = openReceiver(this.#deps, webhook, this.#sealed);
-      if (receiver) open.add(this.#lineOf(webhookKey(webhook), receiver));
+      const key = webhookKey(webhook);
+      try {
+        open.add(this.#lineOf(key, receiverOf(this.#deps, webhook)));
+        this.#sealed.delete(key);
+      } catch (error) {
+        // That registration waits, and no other waits for it.
+        const fields = { err: error, webhook_id: webhook.id };
+        if (!this.#sealed.has(key)) log.error(fields, 'webhook not called: its secret does not open');
+        this.#sealed.add(key);
+      }
     }
     for (const [key, line] of this.#lines) {
       if (open.has(line) || !(all || keys.has(key))) continue;
+      // Stopped, deleted, or its secret does not open: what is under way still ends and is recorded.
       line.drop();
       line.due_ms = Number.POSITIVE_INFINITY;
       if (line.idle) this.#lines.delete(key);
@@ -219,9 +214,8 @@ export class Courier {
   }
 
   #lineOf(key: string, receiver: Receiver): Line {
-    const known = this.#lines.get(key);
-    if (known) known.receiver = receiver;
-    const line = known ?? new Line(key, receiver);
+    const line = this.#lines.get(key) ?? new Line(key, receiver);
+    line.receiver = receiver;
     this.#lines.set(key, line);
     return line;
   }
@@ -229,7 +223,7 @@ export class Courier {
   /** Also those that have enough, when `full`: what waits in them may have been abandoned. */
   async #fill(lines: readonly Line[], full: boolean): Promise<void> {
     const { db, clock, membership } = this.#deps;
-    const now_ms = clock.now();
+    // Asked for beside what is held: the answer has that, too, in its place among the first.
     const most = Math.min(MAX_HELD, Math.max(LEAST_HELD, Math.floor(MAX_WAITING / this.#lines.size)));
     const asked = lines
       .filter((line) => full || line.waiting < most)
@@ -238,7 +232,7 @@ export class Courier {
       db,
       asked.map(({ line, limit }) => ({ ...refOfKey(line.key), limit })),
       membership.shards(),
-      timeText(now_ms),
+      timeText(clock.now()),
     );
     const found = Map.groupBy(deliveries, keyOf);
     const next_due = new Map(next.map((row) => [webhookKey(row), Date.parse(row.run_at)]));

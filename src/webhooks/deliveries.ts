@@ -3,27 +3,18 @@ import { rowsParameter, type Sql } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { stringifyJson } from '../core/json.ts';
 import type { ErrorInfo } from './attempt.ts';
+import { DUE_COLUMNS, type DueDelivery } from './queue.ts';
 import { statesBefore, type DeliveryStatus } from './states.ts';
-import type { WebhookRef } from './store.ts';
+import { refValues, type Sort, type WebhookRef } from './store.ts';
+
+// Deliveries as rows: what the API begins, ends and lists, and what attempts bring. An attempt and a client may change one
+// delivery at the same time: each statement says for which states, or for which attempt, it is meant.
 
 /** One row of `webhook_deliveries`. */
-export interface Delivery {
-  organization_id: string;
-  environment_id: string;
-  webhook_id: string;
-  id: string;
-  horizon: bigint | null;
-  seq: bigint | null;
-  /** JSON text of a payload that the client gave. */
-  payload: string | null;
-  payment_id: string | null;
-  shard: number;
+export interface Delivery extends DueDelivery {
   url: string;
   status: DeliveryStatus;
-  run_at: string;
   attempt_count: bigint;
-  round_attempts: number;
-  round_started_at: string;
   error_info: ErrorInfo | null;
   status_code: number | null;
   created_at: string;
@@ -35,12 +26,10 @@ export const SHARDS = 16;
 /** The shard of `payment_id`, in SQL. */
 export const SHARD_OF = (column: string): string => `(hashtext(${column}::text) & ${SHARDS - 1})::smallint`;
 
-const DELIVERY_COLUMNS = `d.organization_id, d.environment_id, d.webhook_id, d.id, d.horizon, d.seq,
-  d.payload::text AS payload, d.payment_id, d.shard, d.url, d.status, d.run_at, d.attempt_count, d.round_attempts,
-  d.round_started_at, d.error_info, d.status_code, d.created_at, d.updated_at`;
+const DELIVERY_COLUMNS = `${DUE_COLUMNS}, d.url, d.status, d.attempt_count, d.error_info, d.status_code, d.created_at,
+  d.updated_at`;
 
 const ITS = 'd.organization_id = $1 AND d.environment_id = $2 AND d.webhook_id = $3';
-const refValues = (ref: WebhookRef): unknown[] => [ref.organization_id, ref.environment_id, ref.id];
 
 export async function readDelivery(sql: Sql, webhook: WebhookRef, id: string): Promise<Delivery | null> {
   const [row] = await sql.query<Delivery>(
@@ -140,19 +129,12 @@ export const abandonOpen = (sql: Sql, webhook: WebhookRef, at: string): Promise<
   );
 
 /** What one attempt brought. */
-export interface Attempted {
-  organization_id: string;
-  environment_id: string;
-  webhook_id: string;
-  id: string;
+export interface Attempted
+  extends
+    Pick<DueDelivery, 'organization_id' | 'environment_id' | 'webhook_id' | 'id' | 'run_at'>,
+    Pick<Delivery, 'status' | 'url' | 'error_info' | 'status_code' | 'updated_at'> {
   /** When this attempt was due: another server's attempt, or a new round, has given it another time. */
   run_before: string;
-  status: DeliveryStatus;
-  run_at: string;
-  url: string;
-  error_info: ErrorInfo | null;
-  status_code: number | null;
-  updated_at: string;
 }
 
 const OWN = "d.status = 'attempting' AND d.run_at = r.run_before";
@@ -183,11 +165,7 @@ const EVENT_GONE: ErrorInfo = {
 };
 
 /** Ends a delivery of an event that is not there, unless it is of another one by now. */
-export const endWithoutEvent = (
-  sql: Sql,
-  delivery: WebhookRef & { webhook_id: string },
-  at: string,
-): Promise<unknown> =>
+export const endWithoutEvent = (sql: Sql, delivery: DueDelivery, at: string): Promise<unknown> =>
   sql.query(
     `UPDATE webhook_deliveries d SET status = 'failed', error_info = $5, updated_at = $6
      WHERE ${ITS} AND d.id = $4 AND d.status = 'attempting' AND d.payload IS NULL AND NOT EXISTS (
@@ -197,23 +175,12 @@ export const endWithoutEvent = (
     'end delivery without event',
   );
 
-export interface DeliveryQuery {
+export interface DeliveryQuery extends Sort {
   statuses?: string[];
-  sort_key?: 'created_at' | 'updated_at';
-  sort_order?: 'ASC' | 'DESC';
   cursor?: string;
-  pagination?: 'offset' | 'cursor';
+  pagination?: string;
   limit?: number;
   offset?: number;
-}
-
-export interface DeliveryPage {
-  deliveries: Delivery[];
-  offset: number;
-  limit: number;
-  total?: bigint;
-  next_cursor?: string | null;
-  has_more: boolean;
 }
 
 const DEFAULT_LIMIT = 100;
@@ -229,21 +196,14 @@ function statusTerm(statuses: readonly string[] | undefined, parameter: string):
 }
 
 /** One page of a registration's deliveries, in either pagination. */
-export async function listDeliveries(
-  sql: Sql,
-  secret: Buffer,
-  webhook: WebhookRef,
-  query: DeliveryQuery,
-): Promise<DeliveryPage> {
+export async function listDeliveries(sql: Sql, secret: Buffer, webhook: WebhookRef, query: DeliveryQuery) {
   const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
-  const key = query.sort_key ?? 'created_at';
-  const order = query.sort_order ?? 'DESC';
+  const { sort_key: key = 'created_at', sort_order: order = 'DESC' } = query;
   const by_cursor = query.cursor !== undefined || query.pagination === 'cursor';
   const statuses = query.statuses ? [...query.statuses].sort() : null;
   const bound_to = bindingOf([...refValues(webhook), key, order, statuses]);
   const values = [...refValues(webhook), statuses];
   let where = `${ITS} AND ${statusTerm(query.statuses, '$4')}`;
-  const count_where = where;
   if (query.cursor !== undefined) {
     const position = placeOf(secret, bound_to, query.cursor);
     where += ` AND (d.${key}, d.id) ${order === 'ASC' ? '>' : '<'} ($5::timestamptz, $6::uuid)`;
@@ -258,18 +218,20 @@ export async function listDeliveries(
            ORDER BY d.${key} ${order}, d.id ${order} LIMIT ${limit + 1} OFFSET ${offset}`,
           values,
         );
-  const deliveries = rows.slice(0, limit);
-  const has_more = rows.length > limit;
-  if (by_cursor) {
-    const last = has_more ? deliveries.at(-1) : undefined;
-    const next_cursor = last ? writeCursor(secret, bound_to, { value: last[key], id: last.id }) : null;
-    return { deliveries, offset: 0, limit, next_cursor, has_more };
-  }
-  const [count] = await sql.query<{ total: bigint }>(
-    `SELECT count(*) AS total FROM webhook_deliveries d WHERE ${count_where}`,
-    values.slice(0, 4),
+  const page = { deliveries: rows.slice(0, limit), offset, limit, has_more: rows.length > limit };
+  // Without a cursor the condition is that of the filter alone.
+  if (!by_cursor) return { ...page, total: await countOf(sql, where, values) };
+  const last = page.has_more ? page.deliveries.at(-1) : undefined;
+  const next_cursor = last ? writeCursor(secret, bound_to, { value: last[key], id: last.id }) : null;
+  return { ...page, next_cursor };
+}
+
+async function countOf(sql: Sql, where: string, values: unknown[]): Promise<bigint> {
+  const [row] = await sql.query<{ total: bigint }>(
+    `SELECT count(*) AS total FROM webhook_deliveries d WHERE ${where}`,
+    values,
   );
-  return { deliveries, offset, limit, total: count?.total ?? 0n, has_more };
+  return row?.total ?? 0n;
 }
 
 /** The contract has no `invalid_cursor` here. */
@@ -297,9 +259,5 @@ export async function countDeliveries(
   );
   const estimate = plan?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
   if (estimate > EXACT_UP_TO) return { count: BigInt(Math.round(estimate)), exact: false };
-  const [row] = await sql.query<{ total: bigint }>(
-    `SELECT count(*) AS total FROM webhook_deliveries d WHERE ${where}`,
-    values,
-  );
-  return { count: row?.total ?? 0n, exact: true };
+  return { count: await countOf(sql, where, values), exact: true };
 }

@@ -1,11 +1,9 @@
 import { Type } from 'typebox';
-import { createTimestamps } from '../core/clock.ts';
 import { checkOfContract } from '../core/contract.ts';
 import { ApiError } from '../core/errors.ts';
-import { readEventsAt } from '../core/events.ts';
 import { type Caller, type Route } from '../core/http.ts';
+import { parseJson } from '../core/json.ts';
 import { dateTime, uint32, uuid } from '../core/schema.ts';
-import type { Bodies } from './body.ts';
 import {
   abandon,
   beginAgain,
@@ -14,13 +12,14 @@ import {
   listDeliveries,
   readDelivery,
   type Delivery,
-  type DeliveryQuery,
 } from './deliveries.ts';
+import { eventsOf, type Bodies } from './messages.ts';
 import { ONE, PARAMS, READ, route, SORT, unknownWebhook, webhookOf } from './routes.ts';
 import type { WebhookRouteDeps } from './routes.ts';
 import { EVENT_TYPES, EVENTS, invalid } from './rules.ts';
 import { DELIVERY_STATUSES } from './states.ts';
-import { deliveryView } from './view.ts';
+
+// Deliveries over HTTP: looked at, given up, begun again. Nothing is sent by a request: it changes rows, and rings.
 
 export interface DeliveryRouteDeps extends WebhookRouteDeps {
   bodies: Bodies;
@@ -57,34 +56,39 @@ const unknownDelivery = (webhook_delivery_id: string): ApiError =>
     context: { webhook_delivery_id },
   });
 
-type Deps = DeliveryRouteDeps & { time: () => string };
-
 /** The operations on deliveries. */
-export function deliveryRoutes(given: DeliveryRouteDeps): Route[] {
-  const deps = { ...given, time: createTimestamps(given.clock) };
-  return [listRoute, summaryRoute, getRoute, testRoute, abandonRoute, retryRoute, retryManyRoute].map(
-    (route) => route(deps),
+export const deliveryRoutes = (deps: DeliveryRouteDeps): Route[] =>
+  [listRoute, summaryRoute, getRoute, testRoute, abandonRoute, retryRoute, retryManyRoute].map((route) =>
+    route(deps),
   );
-}
 
-async function shown({ db, bodies }: Deps, deliveries: readonly Delivery[]): Promise<object[]> {
-  const places = deliveries.flatMap(({ organization_id, environment_id, horizon, seq }) =>
-    horizon === null || seq === null ? [] : [{ organization_id, environment_id, horizon, seq }],
-  );
-  const events = new Map((await readEventsAt(db, places)).map((event) => [event.seq, event]));
-  return deliveries.map((delivery) =>
-    deliveryView(delivery, bodies.of(delivery, events.get(delivery.seq ?? -1n) ?? null).body),
-  );
+/** Deliveries as the contract shows them (schema `WebhookDeliveryRead`). */
+async function shown({ db, bodies }: DeliveryRouteDeps, deliveries: readonly Delivery[]): Promise<object[]> {
+  const events = await eventsOf(db, deliveries);
+  return deliveries.map((delivery) => ({
+    id: delivery.id,
+    webhook_id: delivery.webhook_id,
+    organization_id: delivery.organization_id,
+    url: delivery.url,
+    status: delivery.status,
+    payload: parseJson(bodies.of(delivery, events.get(delivery.seq) ?? null).body),
+    created_at: delivery.created_at,
+    updated_at: delivery.updated_at,
+    attempt_count: delivery.attempt_count,
+    error: delivery.error_info?.detail ?? null,
+    error_info: delivery.error_info,
+    status_code: delivery.status_code,
+  }));
 }
 
 /** A registration that can still deliver. */
-async function live(deps: Deps, caller: Caller, webhook_id: string) {
+async function live(deps: DeliveryRouteDeps, caller: Caller, webhook_id: string) {
   const webhook = await webhookOf(deps, caller, webhook_id);
   if (webhook.status === 'deleted') throw unknownWebhook(webhook_id);
   return webhook;
 }
 
-const listRoute = (deps: Deps): Route =>
+const listRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'GET',
     path: `${ONE}/deliveries`,
@@ -102,17 +106,12 @@ const listRoute = (deps: Deps): Route =>
     success: { status: 200, schema: { $ref: '#/components/schemas/WebhookDeliveries' } },
     handler: async ({ caller, params, query }) => {
       const webhook = await webhookOf(deps, caller, params.webhook_id);
-      const { deliveries, ...page } = await listDeliveries(
-        deps.db,
-        deps.cursor_secret,
-        webhook,
-        query as DeliveryQuery,
-      );
+      const { deliveries, ...page } = await listDeliveries(deps.db, deps.cursor_secret, webhook, query);
       return { items: await shown(deps, deliveries), ...page };
     },
   });
 
-const summaryRoute = (deps: Deps): Route =>
+const summaryRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'GET',
     path: `${ONE}/deliveries/summary`,
@@ -133,7 +132,7 @@ const summaryRoute = (deps: Deps): Route =>
     },
   });
 
-const getRoute = (deps: Deps): Route =>
+const getRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'GET',
     path: `${ONE}/deliveries/{delivery_id}`,
@@ -150,7 +149,7 @@ const getRoute = (deps: Deps): Route =>
     },
   });
 
-const testRoute = (deps: Deps): Route =>
+const testRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'POST',
     path: `${ONE}/test`,
@@ -177,7 +176,7 @@ const testRoute = (deps: Deps): Route =>
     },
   });
 
-const abandonRoute = (deps: Deps): Route =>
+const abandonRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'POST',
     path: `${ONE}/deliveries/{delivery_id}/abandon`,
@@ -195,7 +194,7 @@ const abandonRoute = (deps: Deps): Route =>
     },
   });
 
-const retryRoute = (deps: Deps): Route =>
+const retryRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'POST',
     path: `${ONE}/deliveries/{delivery_id}/retry`,
@@ -215,7 +214,7 @@ const retryRoute = (deps: Deps): Route =>
 /** Deliveries begun again per call; the answer says when there are more. */
 const RETRY_LIMIT = 10_000;
 
-const retryManyRoute = (deps: Deps): Route =>
+const retryManyRoute = (deps: DeliveryRouteDeps): Route =>
   route({
     method: 'POST',
     path: `${ONE}/deliveries/retry`,
@@ -230,21 +229,13 @@ const retryManyRoute = (deps: Deps): Route =>
     }),
     success: {
       status: 202,
-      schema: {
-        type: 'object',
-        required: ['retried', 'has_more'],
-        properties: { retried: { type: 'integer' }, has_more: { type: 'boolean' } },
-      },
+      schema: Type.Object({ retried: Type.Integer(), has_more: Type.Boolean() }),
     },
     handler: async ({ caller, params, body }) => {
       const webhook = await live(deps, caller, params.webhook_id);
       const { since, statuses = ['failed'] } = body;
-      const retried = await beginAgain(
-        deps.db,
-        webhook,
-        { since, statuses, limit: RETRY_LIMIT },
-        deps.time(),
-      );
+      const which = { since, statuses, limit: RETRY_LIMIT };
+      const retried = await beginAgain(deps.db, webhook, which, deps.time());
       if (retried > 0) deps.changed();
       return { retried, has_more: retried === RETRY_LIMIT };
     },

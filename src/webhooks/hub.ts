@@ -1,10 +1,19 @@
 import type { ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { createFollower, type Follower } from '../core/alarm.ts';
+import { timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { isAfter, readEvents, type EventPlace, type StoredEvent } from '../core/events.ts';
-import type { Bodies } from './body.ts';
-import { placeId, placeNow } from './place.ts';
+import type { Caller } from '../core/http.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import type { Bodies } from './messages.ts';
+import { placeId, placeNow, type DatedPlace } from './place.ts';
+import { withdrawnKeys } from './store.ts';
+
+// The open streams of this process. One that keeps up is told from memory, where every event is read once for all of
+// them; one that resumes, or reads slowly, is served from the database at its own pace, so that it costs the others
+// nothing. Nothing is kept for a stream that ends: its client names the last place it saw, here or at another server.
 
 /** What a client wants to hear; absent is anything. */
 export interface EventFilter {
@@ -29,15 +38,9 @@ interface Tail {
   recent: StoredEvent[];
 }
 
-interface Scope {
-  organization_id: string;
-  environment_id: string;
-}
-
 /** One open stream. `after` moves with what was written to it. */
 interface Stream {
-  scope: Scope;
-  key_id: string;
+  caller: Caller;
   filter: EventFilter;
   socket: ServerResponse;
   after: EventPlace;
@@ -57,18 +60,19 @@ const DRAIN_MS = 10_000;
 const HEARTBEAT_MS = 15_000;
 /** A place without an event: a client resumes from there, and hears nothing of it. */
 const heartbeat = ({ after, epoch }: Stream): string => `: still here\nid: ${placeId(after, epoch)}\n\n`;
-/** Streams that read from the database at once; others wait for their turn. */
+/** Streams that read from the database at once; the others wait in line, since payments need its connections, too. */
 const READING = 8;
+/** Between two reads of a stream that has all there is and cannot join the tail yet: that is read a moment later. */
+const CATCH_UP_PAUSE_MS = 20;
 
-const scopeKey = ({ organization_id, environment_id }: Scope): string =>
+const scopeKey = ({ organization_id, environment_id }: EnvironmentRef): string =>
   `${organization_id}/${environment_id}`;
 
 export interface HubDeps {
   db: Database;
+  clock: Clock;
   log: Logger;
   bodies: Bodies;
-  /** Of these API keys, those that may read no more. */
-  withdrawn(key_ids: readonly string[]): Promise<Set<string>>;
 }
 
 /** Tells the open streams what was committed. */
@@ -87,14 +91,12 @@ export class Hub {
   }
 
   /** Serves a stream from a place on. */
-  open(given: Omit<Stream, 'live'>): void {
+  open(given: Omit<Stream, 'live' | 'epoch'> & { after: DatedPlace }): void {
     if (given.socket.destroyed) return;
-    if (this.#stopped) {
-      given.socket.destroy();
-      return;
-    }
-    const stream: Stream = { ...given, live: false };
-    const key = scopeKey(given.scope);
+    // It was let in while this server was stopping.
+    if (this.#stopped) return void given.socket.destroy();
+    const stream: Stream = { ...given, epoch: given.after.epoch, live: false };
+    const key = scopeKey(given.caller);
     this.#streams.set(key, (this.#streams.get(key) ?? new Set()).add(stream));
     const close = (): void => this.#close(stream);
     given.socket.on('close', close).on('error', close);
@@ -104,7 +106,7 @@ export class Hub {
   }
 
   /** Streams that are open, in all or of one environment. */
-  count(scope?: Scope): number {
+  count(scope?: EnvironmentRef): number {
     return scope ? (this.#streams.get(scopeKey(scope))?.size ?? 0) : this.#all().length;
   }
 
@@ -144,7 +146,7 @@ export class Hub {
   }
 
   #close(stream: Stream): void {
-    const key = scopeKey(stream.scope);
+    const key = scopeKey(stream.caller);
     const set = this.#streams.get(key);
     if (!set?.delete(stream)) return;
     if (set.size === 0) this.#streams.delete(key);
@@ -195,7 +197,7 @@ export class Hub {
       } catch (error) {
         // Told further, it would skip this one.
         this.#deps.log.error(
-          { err: error, key_id: stream.key_id, seq: event.seq },
+          { err: error, key_id: stream.caller.key_id, seq: event.seq },
           'event not shown to a stream',
         );
         this.#close(stream);
@@ -227,7 +229,7 @@ export class Hub {
   /** Writes from the database, as fast as the client reads, up to where the tail is; then the tail goes on with it. */
   async #catchUp(stream: Stream): Promise<void> {
     while (!stream.socket.destroyed) {
-      const page = await this.#reading(() => readEvents(this.#deps.db, stream.after, stream.scope, PAGE));
+      const page = await this.#reading(() => readEvents(this.#deps.db, stream.after, stream.caller, PAGE));
       if (page.removed || page.epoch !== stream.epoch) {
         return this.#closeAs(stream, 'its next events were removed');
       }
@@ -239,7 +241,7 @@ export class Hub {
       stream.after = page.next;
       if (page.has_more) continue;
       if (this.#joinsTail(stream)) return;
-      await pause(CATCH_UP_PAUSE_MS);
+      await sleep(CATCH_UP_PAUSE_MS);
     }
   }
 
@@ -247,14 +249,15 @@ export class Hub {
     if (this.#tail?.epoch !== stream.epoch || isAfter(this.#tail.from, stream.after)) return false;
     stream.live = true;
     for (const event of this.#tail.recent) {
-      if (scopeKey(event) === scopeKey(stream.scope))
+      if (scopeKey(event) === scopeKey(stream.caller))
         this.#tell(stream, event, () => this.#frameOf(event, stream.epoch));
     }
     return true;
   }
 
   #closeAs(stream: Stream, why: string): void {
-    this.#deps.log.info({ key_id: stream.key_id, ...stream.scope }, `event stream closed: ${why}`);
+    const { key_id, organization_id, environment_id } = stream.caller;
+    this.#deps.log.info({ key_id, organization_id, environment_id }, `event stream closed: ${why}`);
     this.#close(stream);
   }
 
@@ -274,6 +277,7 @@ export class Hub {
     return !socket.destroyed;
   }
 
+  /** Keeps connections open, and ends those of keys that may read no more: a stream was let in only once. */
   async #beat(): Promise<void> {
     const open = this.#all();
     for (const stream of open) {
@@ -281,8 +285,10 @@ export class Hub {
       if (stream.live && this.#tail && isAfter(this.#tail.to, stream.after)) stream.after = this.#tail.to;
       if (!stream.socket.writableNeedDrain) stream.socket.write(heartbeat(stream));
     }
-    const gone = await this.#deps.withdrawn([...new Set(open.map(({ key_id }) => key_id))]);
-    for (const stream of open) if (gone.has(stream.key_id)) this.#close(stream);
+    const { db, clock } = this.#deps;
+    const key_ids = [...new Set(open.map(({ caller }) => caller.key_id))];
+    const gone = await withdrawnKeys(db, key_ids, timeText(clock.now()));
+    for (const stream of open) if (gone.has(stream.caller.key_id)) this.#close(stream);
   }
 }
 
@@ -303,6 +309,3 @@ function createTurns(at_once: number): <T>(work: () => Promise<T>) => Promise<T>
     }
   };
 }
-
-const CATCH_UP_PAUSE_MS = 20;
-const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));

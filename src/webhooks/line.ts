@@ -1,13 +1,12 @@
 import type { DueDelivery } from './queue.ts';
+import type { Webhook } from './store.ts';
 
-/** How one registration is reached now. */
-export interface Receiver {
-  url: string;
-  secret: string;
-  previous_secret: string | null;
+/** How one registration is reached now: its secrets open. */
+export interface Receiver extends Pick<
+  Webhook,
+  'url' | 'secret' | 'previous_secret' | 'failing_since' | 'failing_at'
+> {
   allow_private: boolean;
-  failing_since: string | null;
-  failing_at: string | null;
 }
 
 /** Requests under way to one registration from one process; few while it only fails. */
@@ -24,7 +23,10 @@ const MAX_UNRECORDED = 2000;
 
 /**
  * The queue of one registration in one process, in the order of events. A payment's deliveries go one after the
- * other; nothing else waits for anything.
+ * other; nothing else waits for anything, so that no receiver is held up by another, nor by one that it fails on.
+ *
+ * It decides and does nothing: courier fills it, sender empties it. Its one difficulty is that answers of the database
+ * are older than what happened here meanwhile; `ask`, `answered`, `doubt` and `forget` are about that.
  */
 export class Line {
   readonly key: string;
@@ -36,8 +38,11 @@ export class Line {
   #complete = false;
   #doubts = 0;
   readonly #queue: DueDelivery[] = [];
+  /** Where what waits begins: what was taken is cut off now and then, not each time. */
   #head = 0;
+  /** Deliveries that wait, are under way or are being recorded. */
   readonly #known = new Set<string>();
+  /** Payments that have an attempt under way, with their next deliveries. */
   readonly #busy = new Map<string, DueDelivery[]>();
   #under_way = 0;
 

@@ -4,9 +4,13 @@ import type { Logger } from 'pino';
 import type { Database } from '../core/db.ts';
 import { SHARDS } from './deliveries.ts';
 
+// Who sends what, decided by each server for itself (docs/decisions/0022). Two that both take a shard for theirs send
+// twice, with the same delivery ids; a shard that nobody takes waits a second. Neither loses anything.
+
+/** Of the advisory locks; payments' processes have another one. */
 const LOCK_CLASS = 7_001_003;
 const LOOK_MS = 1000;
-// A server that has just come waits until the others have seen it, so that they do not both send.
+// A server that has just come waits until the others have seen it, so that they do not both send: more than two looks.
 const SETTLE_MS = 2500;
 
 const weight = (server: number, shard: number): number =>

@@ -3,8 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { createTestDatabase, type TestDatabase } from '../../test/database.ts';
 import { END_OF_HORIZON, FIRST_PLACE, insertEvents, readEvents, type StoredEvent } from '../core/events.ts';
-import { createBodies } from './body.ts';
-import { createMessages } from './messages.ts';
+import { createBodies, createMessages } from './messages.ts';
 import type { DueDelivery } from './queue.ts';
 
 let database: TestDatabase;

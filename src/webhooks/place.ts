@@ -2,6 +2,9 @@ import { ApiError } from '../core/errors.ts';
 import { END_OF_HORIZON, isAfter, READABLE_BELOW, type EventPlace } from '../core/events.ts';
 import type { Sql } from '../core/db.ts';
 
+// Places in the order of events, as clients hold them. One is a promise: whoever comes back with it hears all that came
+// behind it, or is told that something of that is gone. It names no environment: what is read from it on is the caller's.
+
 /** A place, in the epoch in which it was given out. */
 export interface DatedPlace extends EventPlace {
   epoch: number;

@@ -1,51 +1,26 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
-import type { Delivery } from './deliveries.ts';
-import type { Webhook, WebhookRef } from './store.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import type { WebhookRef } from './store.ts';
 
-/** An active registration, with the kind of its environment. */
-export type ActiveWebhook = Webhook & { environment_kind: 'staging' | 'production' };
-
-const MAX_ACTIVE = 100_000;
-
-/** Active registrations: all, or those named. */
-export const readActive = (sql: Sql, refs: readonly WebhookRef[] | null): Promise<ActiveWebhook[]> =>
-  sql.query<ActiveWebhook>(
-    `SELECT w.*, e.kind AS environment_kind FROM ${
-      refs
-        ? `json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, id uuid)
-           JOIN webhooks w ON w.organization_id = r.organization_id AND w.environment_id = r.environment_id AND w.id = r.id`
-        : 'webhooks w'
-    }
-     JOIN environments e ON e.organization_id = w.organization_id AND e.id = w.environment_id
-     WHERE w.status = 'active' LIMIT ${MAX_ACTIVE}`,
-    refs ? [rowsParameter(refs)] : [],
-    refs ? 'active webhooks named' : 'active webhooks',
-  );
+// What is to be sent, as the database has it. Nothing is claimed: a delivery stays `attempting` with its time until what
+// it brought is recorded, so one that was under way in a process that died is simply due (threat 14).
 
 /** What sending needs of a delivery. */
-export type DueDelivery = Pick<
-  Delivery,
-  | 'organization_id'
-  | 'environment_id'
-  | 'webhook_id'
-  | 'id'
-  | 'horizon'
-  | 'seq'
-  | 'payload'
-  | 'payment_id'
-  | 'shard'
-  | 'run_at'
-  | 'round_attempts'
-  | 'round_started_at'
->;
+export interface DueDelivery extends EnvironmentRef {
+  webhook_id: string;
+  id: string;
+  horizon: bigint | null;
+  seq: bigint | null;
+  /** JSON text of a payload that the client gave; then there is no event. */
+  payload: string | null;
+  payment_id: string | null;
+  shard: number;
+  run_at: string;
+  round_attempts: number;
+  round_started_at: string;
+}
 export const DUE_COLUMNS = `d.organization_id, d.environment_id, d.webhook_id, d.id, d.horizon, d.seq,
   d.payload::text AS payload, d.payment_id, d.shard, d.run_at, d.round_attempts, d.round_started_at`;
-
-export interface Due {
-  deliveries: DueDelivery[];
-  /** When the next one comes due, of each registration that has one. */
-  next: (WebhookRef & { run_at: string })[];
-}
 
 const REFS =
   'json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, id uuid, "limit" integer)';
@@ -60,13 +35,16 @@ export const AHEAD = "interval '1 minute'";
 const now = (parameter: string): string => `greatest(${parameter}::timestamptz, statement_timestamp(),
   (SELECT p.at FROM event_places p WHERE p.name = 'deliveries' AND p.at < statement_timestamp() + ${AHEAD}))`;
 
-/** What is due of these registrations, the first `limit` of each, in the order in which it goes out. */
+/**
+ * What is due of these registrations, the first `limit` of each, in the order in which it goes out; and when the next one
+ * comes due, of each registration that has one, whoever sends it.
+ */
 export async function readDue(
   sql: Sql,
   wanted: readonly (WebhookRef & { limit: number })[],
   shards: readonly number[],
   at: string,
-): Promise<Due> {
+): Promise<{ deliveries: DueDelivery[]; next: (WebhookRef & { run_at: string })[] }> {
   if (wanted.length === 0 || shards.length === 0) return { deliveries: [], next: [] };
   const parameter = rowsParameter(wanted);
   const deliveries = await sql.query<DueDelivery>(

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { test } from 'node:test';
-import { createResolve } from './resolve.ts';
+import { createResolve } from './target.ts';
 
 /** A name server that knows names that begin with `good`, says that there are none with `no`, and else is silent. */
 async function startNameServer() {

@@ -1,13 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { Type, type Static } from 'typebox';
-import { createTimestamps, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { routesWith, type Caller, type Route } from '../core/http.ts';
 import { uuid } from '../core/schema.ts';
 import type { Vault } from '../core/vault.ts';
 import { abandonOpen, beginRounds } from './deliveries.ts';
-import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, type Subscription } from './rules.ts';
+import { checkName, checkUrl, EVENT_TYPES, EVENTS, flattened, invalid, shownEvents } from './rules.ts';
 import {
   changeWebhook,
   countWebhooks,
@@ -15,16 +14,21 @@ import {
   listWebhooks,
   readWebhook,
   secretOwner,
+  type Sort,
   type Webhook,
   type WebhookChange,
   type WebhookRef,
 } from './store.ts';
 import type { Network } from './target.ts';
-import { webhookView } from './view.ts';
+
+// Registrations over HTTP. A secret is shown to who made it, once, and afterwards only signs: it is stored sealed, and no
+// view has it (threat 15). Every change rings the alarm after its commit, so that whoever sends hears of it at once, on
+// whichever server.
 
 export interface WebhookRouteDeps {
   db: Database;
-  clock: Clock;
+  /** The time of a change, RFC 3339; never the same twice, so that lists keep the order of arrival. */
+  time(): string;
   vault: Vault;
   network: Network;
   allow_private: boolean;
@@ -42,9 +46,18 @@ const environment = { organization_id: uuid(), environment_id: uuid() };
 export const PARAMS = Type.Object({ ...environment, webhook_id: uuid() });
 /** A route of one webhook, where it says nothing else. */
 export const route = routesWith({ tag: 'Webhooks', params: PARAMS, errors: ERRORS_OF_ONE });
+/** Of both lists; typed by what it lets in, since that goes into SQL. */
 export const SORT = {
-  sort_key: Type.Optional(Type.String({ enum: ['created_at', 'updated_at'] })),
-  sort_order: Type.Optional(Type.String({ enum: ['ASC', 'DESC'], description: 'Default DESC' })),
+  sort_key: Type.Optional(
+    Type.Unsafe<NonNullable<Sort['sort_key']>>({ type: 'string', enum: ['created_at', 'updated_at'] }),
+  ),
+  sort_order: Type.Optional(
+    Type.Unsafe<NonNullable<Sort['sort_order']>>({
+      type: 'string',
+      enum: ['ASC', 'DESC'],
+      description: 'Default DESC',
+    }),
+  ),
 };
 
 const oneOrMore = (events: readonly string[]) =>
@@ -67,10 +80,19 @@ const WebhookUpdate = Type.Object({
   events: Events,
 });
 
-const refOf = (caller: Caller, webhook_id: string): WebhookRef => ({
-  organization_id: caller.organization_id,
-  environment_id: caller.environment_id,
-  id: webhook_id,
+/** A registration as the contract shows it (schema `WebhookRead`): never a secret. */
+const webhookView = (webhook: Webhook): object => ({
+  id: webhook.id,
+  organization_id: webhook.organization_id,
+  environment_id: webhook.environment_id,
+  url: webhook.url,
+  name: webhook.name,
+  events: shownEvents(webhook.events),
+  status: webhook.status,
+  created_at: webhook.created_at,
+  updated_at: webhook.updated_at,
+  stopped_at: webhook.stopped_at,
+  deleted_at: webhook.deleted_at,
 });
 
 export const unknownWebhook = (webhook_id: string): ApiError =>
@@ -82,7 +104,7 @@ export async function webhookOf(
   caller: Caller,
   webhook_id: string,
 ): Promise<Webhook> {
-  const webhook = await readWebhook(db, refOf(caller, webhook_id));
+  const webhook = await readWebhook(db, { ...caller, id: webhook_id });
   if (!webhook) throw unknownWebhook(webhook_id);
   return webhook;
 }
@@ -90,19 +112,18 @@ export async function webhookOf(
 /** A secret that is shown once: 256 random bits. */
 const newSecret = (): string => `whsec_${randomBytes(32).toString('base64url')}`;
 
-type RegistrationDeps = WebhookRouteDeps & { time: () => string };
-
 const mayBePrivate = ({ allow_private }: WebhookRouteDeps, caller: Caller): boolean =>
   allow_private && caller.environment_kind === 'staging';
 
 async function change(
-  { db, time, changed }: RegistrationDeps,
+  { db, time, changed }: WebhookRouteDeps,
   caller: Caller,
   webhook_id: string,
   what: WebhookChange,
 ): Promise<void> {
-  const ref = refOf(caller, webhook_id);
+  const ref = { ...caller, id: webhook_id };
   const at = time();
+  // Before it is active: its deliveries would be attempted while their schedule is still the old one.
   if (what.status === 'active') await beginRounds(db, ref, at);
   await db.transaction(async (sql) => {
     if (!(await changeWebhook(sql, ref, what, at))) throw unknownWebhook(webhook_id);
@@ -117,19 +138,19 @@ function sealed({ vault }: WebhookRouteDeps, secret: string, ref: WebhookRef): s
 }
 
 async function create(
-  deps: RegistrationDeps,
+  deps: WebhookRouteDeps,
   caller: Caller,
   body: Static<typeof NewWebhook>,
 ): Promise<object> {
   checkName(body.name);
   await checkUrl(body.url, mayBePrivate(deps, caller), deps.network);
-  const ref = refOf(caller, body.id.toLowerCase());
+  const ref = { ...caller, id: body.id.toLowerCase() };
   const shared_secret = newSecret();
   const row = {
     ...ref,
     url: body.url,
     name: body.name,
-    events: flattened(body.events as Subscription[]),
+    events: flattened(body.events),
     secret: sealed(deps, shared_secret, ref),
   };
   await deps.db.transaction(async (sql) => {
@@ -146,20 +167,7 @@ async function create(
   return { id: ref.id, shared_secret };
 }
 
-/** The operations on registrations. */
-export function registrationRoutes(given: WebhookRouteDeps): Route[] {
-  const deps = { ...given, time: createTimestamps(given.clock) };
-  return [
-    listRoute(deps),
-    createRoute(deps),
-    getRoute(deps),
-    updateRoute(deps),
-    ...switchRoutes(deps),
-    newKeyRoute(deps),
-  ];
-}
-
-const createRoute = (deps: RegistrationDeps): Route =>
+const createRoute = (deps: WebhookRouteDeps): Route =>
   route({
     method: 'POST',
     path: LIST,
@@ -173,7 +181,7 @@ const createRoute = (deps: RegistrationDeps): Route =>
     handler: ({ caller, body }) => create(deps, caller, body),
   });
 
-const getRoute = (deps: RegistrationDeps): Route =>
+const getRoute = (deps: WebhookRouteDeps): Route =>
   route({
     method: 'GET',
     path: ONE,
@@ -184,7 +192,7 @@ const getRoute = (deps: RegistrationDeps): Route =>
     handler: async ({ caller, params }) => webhookView(await webhookOf(deps, caller, params.webhook_id)),
   });
 
-const updateRoute = (deps: RegistrationDeps): Route =>
+const updateRoute = (deps: WebhookRouteDeps): Route =>
   route({
     method: 'PATCH',
     path: ONE,
@@ -197,16 +205,12 @@ const updateRoute = (deps: RegistrationDeps): Route =>
       const { url, name } = body;
       if (name !== undefined) checkName(name);
       if (url !== undefined) await checkUrl(url, mayBePrivate(deps, caller), deps.network);
-      const events = flattened(body.events as Subscription[]);
-      await change(deps, caller, params.webhook_id, {
-        events,
-        ...(url === undefined ? {} : { url }),
-        ...(name === undefined ? {} : { name }),
-      });
+      const events = flattened(body.events);
+      await change(deps, caller, params.webhook_id, { url, name, events });
     },
   });
 
-const newKeyRoute = (deps: RegistrationDeps): Route =>
+const newKeyRoute = (deps: WebhookRouteDeps): Route =>
   route({
     method: 'POST',
     path: `${ONE}/keys`,
@@ -216,13 +220,13 @@ const newKeyRoute = (deps: RegistrationDeps): Route =>
     success: { status: 202, schema: { $ref: '#/components/schemas/WebhookPlainSecret' }, secret: true },
     handler: async ({ caller, params }) => {
       const shared_secret = newSecret();
-      const secret = sealed(deps, shared_secret, refOf(caller, params.webhook_id));
+      const secret = sealed(deps, shared_secret, { ...caller, id: params.webhook_id });
       await change(deps, caller, params.webhook_id, { secret });
       return { id: params.webhook_id, shared_secret };
     },
   });
 
-const listRoute = ({ db }: RegistrationDeps): Route =>
+const listRoute = ({ db }: WebhookRouteDeps): Route =>
   route({
     method: 'GET',
     path: '/organizations/{organization_id}/webhooks',
@@ -239,24 +243,21 @@ const listRoute = ({ db }: RegistrationDeps): Route =>
     errors: ERRORS,
     handler: async ({ caller, query }) => {
       if (query.environment_ids?.every((id) => id.toLowerCase() !== caller.environment_id)) return [];
-      const sort = {
-        key: query.sort_key === 'updated_at' ? 'updated_at' : 'created_at',
-        order: query.sort_order === 'ASC' ? 'ASC' : 'DESC',
-      } as const;
-      const webhooks = await listWebhooks(db, caller, query.statuses ?? ['active', 'stopped'], sort);
+      const webhooks = await listWebhooks(db, caller, query.statuses ?? ['active', 'stopped'], query);
       return webhooks.map(webhookView);
     },
   });
 
 /** start, stop and delete: each sets the status, and has no body. */
-function switchRoutes(deps: RegistrationDeps): Route[] {
-  const to = (
+const switchTo =
+  (
     method: 'POST' | 'DELETE',
     path: string,
     operation_id: string,
     summary: string,
     status: Webhook['status'],
-  ): Route =>
+  ) =>
+  (deps: WebhookRouteDeps): Route =>
     route({
       method,
       path,
@@ -266,9 +267,22 @@ function switchRoutes(deps: RegistrationDeps): Route[] {
       success: { status: 202 },
       handler: ({ caller, params }) => change(deps, caller, params.webhook_id, { status }),
     });
-  return [
-    to('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
-    to('POST', `${ONE}/start`, 'start_webhook_as_user', 'Deliver again, what was queued first', 'active'),
-    to('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
-  ];
-}
+
+/** The operations on registrations. */
+export const registrationRoutes = (deps: WebhookRouteDeps): Route[] =>
+  [
+    listRoute,
+    createRoute,
+    getRoute,
+    updateRoute,
+    switchTo('DELETE', ONE, 'delete_webhook', 'Delete a webhook; what is open is abandoned', 'deleted'),
+    switchTo(
+      'POST',
+      `${ONE}/start`,
+      'start_webhook_as_user',
+      'Deliver again, what was queued first',
+      'active',
+    ),
+    switchTo('POST', `${ONE}/stop`, 'stop_webhook_as_user', 'Deliver nothing until it is started', 'stopped'),
+    newKeyRoute,
+  ].map((make) => make(deps));

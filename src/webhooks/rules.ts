@@ -1,6 +1,9 @@
 import { ApiError } from '../core/errors.ts';
 import { originFault, type Network } from './target.ts';
 
+// What may be registered. Pure, but for the look at where a name leads; the contract's forms are turned into the one in
+// which subscriptions are stored and matched, and back.
+
 /** Every event there is, as `type.event`. */
 export const EVENTS = {
   send: ['succeeded', 'failed'],

@@ -2,16 +2,19 @@ import type { Logger } from 'pino';
 import { createTimestamps, timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { headersOf, post, type Outcome } from './attempt.ts';
-import type { Bodies, Message } from './body.ts';
 import { endWithoutEvent } from './deliveries.ts';
 import type { Line, Receiver } from './line.ts';
 import type { Membership } from './membership.ts';
-import { createMessages, type Messages } from './messages.ts';
+import { createMessages, type Bodies, type Message, type Messages } from './messages.ts';
 import type { DueDelivery } from './queue.ts';
-import { createRecorder, type Recorder } from './recorder.ts';
+import { Recorder } from './recorder.ts';
 import { nextAttempt } from './states.ts';
 import { noteArrival, noteFailure, refOfKey, stopFailing } from './store.ts';
 import type { Network } from './target.ts';
+
+// The attempts themselves. A delivery is sent first and recorded afterwards: a process that dies in between sends it
+// again, with the same delivery id; it is never lost (threat 14). A payment's next delivery goes out when the attempt
+// before it is over, however that ended: an order for first attempts, not a queue that one failure blocks.
 
 export interface SenderDeps {
   db: Database;
@@ -46,7 +49,7 @@ export class Sender {
     this.#deps = deps;
     this.#look = look;
     this.#messages = createMessages(deps.db, deps.bodies);
-    this.#recorder = createRecorder(deps.db);
+    this.#recorder = new Recorder(deps.db);
     this.#time = createTimestamps(deps.clock);
   }
 
@@ -54,7 +57,7 @@ export class Sender {
   pump(line: Line): void {
     if (this.#waits()) return;
     // What cannot be recorded would be sent again and again: one shows whether it can be.
-    const most = this.#recorder.refused() ? 1 : this.#at_once;
+    const most = this.#recorder.refused ? 1 : this.#at_once;
     for (let next = line.take(most); next; next = line.take(most)) void this.#send(line, next);
     if (line.wants_more) this.#look(line);
   }
@@ -70,12 +73,13 @@ export class Sender {
   }
 
   #waits(): boolean {
-    return this.#stopped || this.#recorder.pause_ms() > 0;
+    return this.#stopped || this.#recorder.pause_ms > 0;
   }
 
   /** One delivery, and those of its payment that waited for it. */
   async #send(line: Line, first: DueDelivery): Promise<void> {
     for (let delivery: DueDelivery | null = first; delivery; delivery = line.over(delivery)) {
+      // Asked again right before it is sent: it may have waited here for long, and be another server's by now.
       if (this.#waits() || !this.#deps.membership.owns(delivery.shard)) {
         line.leave(delivery);
         continue;
@@ -116,6 +120,7 @@ export class Sender {
     const dispatcher = network.dispatcher(receiver.allow_private);
     const outcome = await post(dispatcher, receiver.url, headers, message.body, timeout_ms);
     attempted(outcome.error?.code ?? 'succeeded');
+    // With the receiver of this attempt: that of the line may be another one when it is recorded.
     void this.#settle(line, delivery, receiver, outcome);
   }
 
@@ -143,8 +148,9 @@ export class Sender {
         { err: error, delivery_id: delivery.id },
         'attempt not recorded, it will be repeated',
       );
+      // In the database it is still due: found there again, once what is recorded is stored.
       line.doubt();
-      setTimeout(() => this.pump(line), this.#recorder.pause_ms()).unref();
+      setTimeout(() => this.pump(line), this.#recorder.pause_ms).unref();
     }
     line.forget(delivery.id);
     this.pump(line);
@@ -163,12 +169,14 @@ export class Sender {
     });
   }
 
+  /** Keeps since when a registration only fails, and stops it when that is too long; what waits is kept for its start. */
   async #noteHealth(line: Line, arrived: boolean): Promise<void> {
     const { db, clock, log, stop_after_ms } = this.#deps;
     const { failing_since, failing_at } = line.receiver;
     if (arrived && failing_since === null) return;
     const ref = refOfKey(line.key);
     if (arrived) {
+      // In memory first: of many attempts that arrive at once, one writes.
       line.receiver = { ...line.receiver, failing_since: null, failing_at: null };
       await noteArrival(db, ref);
       return;

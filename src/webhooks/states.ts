@@ -1,3 +1,6 @@
+// What may become of a delivery, and when it is tried again. Pure; the statements in deliveries.ts and retention.ts keep
+// to this table.
+
 /** A delivery's states and every move that exists. `retry` begins a delivery again, whatever became of it. */
 export const MOVES = {
   attempting: ['succeeded', 'failed', 'abandoned'],

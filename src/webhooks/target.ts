@@ -1,7 +1,13 @@
+import { lookup, type LookupAddress } from 'node:dns';
+import { Resolver } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { Agent, buildConnector, type Dispatcher } from 'undici';
-import type { Resolve } from './resolve.ts';
+import { within } from '../core/clock.ts';
+
+// Where a webhook may lead: a tenant's URL makes this server connect, so it must never reach what only this server can
+// reach (threat 13). What a registration is told about its URL is a courtesy; what guards is the judgement of each
+// address at its connection, since a name may resolve otherwise a moment later.
 
 /** Thrown where an address must not be called. */
 export class BlockedAddress extends Error {}
@@ -34,6 +40,70 @@ const literalOf = (hostname: string): string | null => {
   const bare = hostname.replace(/^\[|\]$/g, '');
   return isIP(bare) === 0 ? null : bare;
 };
+
+/** Resolves a name to all its addresses; passed in, so that tests can let a name change its mind. */
+export type Resolve = (hostname: string, allow_private: boolean) => Promise<LookupAddress[]>;
+
+/** A name server that is silent is asked so often, each time so long. */
+const TRIES = 2;
+const TRY_MS = 2000;
+/** A name that failed is not asked for again so soon: whoever waits for its name server waits once. */
+const FAILED_MS = 5000;
+/** Failures that are remembered; the oldest is forgotten first. */
+const MAX_FAILED = 1000;
+
+/**
+ * Asks the name servers themselves, or the given ones. The system's own lookup waits in a thread, of which the process
+ * has few: names whose server is silent would hold up everybody's. Only where private addresses are allowed it is
+ * asked, since names of this machine and its network are known to nobody else.
+ */
+export function createResolve(servers: readonly string[] = []): Resolve {
+  const resolver = new Resolver({ timeout: TRY_MS, tries: TRIES });
+  if (servers.length > 0) resolver.setServers(servers);
+  const outside = shared(async (hostname) => {
+    const answers = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)]);
+    const found = answers.flatMap((answer, index) =>
+      answer.status === 'fulfilled'
+        ? answer.value.map((address) => ({ address, family: index === 0 ? 4 : 6 }))
+        : [],
+    );
+    const [first] = answers;
+    if (found.length === 0 && first?.status === 'rejected') throw first.reason;
+    return found;
+  });
+  const system = shared(
+    (hostname) =>
+      new Promise((done, fail) => {
+        lookup(hostname, { all: true }, (error, found) => (error ? fail(error) : done(found)));
+      }),
+  );
+  return (hostname, allow_private) => (allow_private ? system : outside)(hostname);
+}
+
+type Ask = (hostname: string) => Promise<LookupAddress[]>;
+
+/** Asks once for all who wait for the same name. */
+function shared(ask: Ask): Ask {
+  const asking = new Map<string, Promise<LookupAddress[]>>();
+  const failed = new Map<string, { until_ms: number; error: unknown }>();
+  return (hostname) => {
+    const failure = failed.get(hostname);
+    if (failure && performance.now() < failure.until_ms) return Promise.reject(failure.error as Error);
+    const known = asking.get(hostname);
+    if (known) return known;
+    failed.delete(hostname);
+    const answer = ask(hostname)
+      .catch((error: unknown) => {
+        const [oldest] = failed.keys();
+        if (failed.size >= MAX_FAILED && oldest !== undefined) failed.delete(oldest);
+        failed.set(hostname, { until_ms: performance.now() + FAILED_MS, error });
+        throw error;
+      })
+      .finally(() => asking.delete(hostname));
+    asking.set(hostname, answer);
+    return answer;
+  };
+}
 
 /** How receivers are reached. */
 export interface Network {
@@ -91,10 +161,7 @@ export function openNetwork(resolve: Resolve, timeout_ms: number): Network {
     async blocked(hostname) {
       const literal = literalOf(hostname);
       if (literal !== null) return isBlocked(literal) ? `${literal} is not a public address` : null;
-      const late = new Promise<never>((_resolve, reject) => {
-        setTimeout(() => reject(new Error('no answer in time')), RESOLVE_MS).unref();
-      });
-      const found = await Promise.race([resolve(hostname, false), late]).catch(() => []);
+      const found = await within(resolve(hostname, false), RESOLVE_MS).catch(() => []);
       if (found.length === 0 || found.some(({ address }) => !isBlocked(address))) return null;
       return `${hostname} has no public address`;
     },

@@ -1,24 +1,25 @@
 import type { Logger } from 'pino';
 import type { Alarm } from '../core/alarm.ts';
-import { timeText, type Clock } from '../core/clock.ts';
+import { createTimestamps, timeText, type Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
+import { READABLE_BELOW } from '../core/events.ts';
 import type { Route } from '../core/http.ts';
 import type { Metrics } from '../core/metrics.ts';
+import { maxOf } from '../core/money.ts';
 import type { Vault } from '../core/vault.ts';
-import { createBodies, type Bodies, type ShowPayment } from './body.ts';
-import { CHANNELS } from './channels.ts';
 import { Courier } from './courier.ts';
 import { deliveryRoutes } from './delivery-routes.ts';
 import { eventRoutes } from './event-routes.ts';
-import { Fan } from './fan.ts';
-import { addGauges } from './gauges.ts';
+import { CHANNELS, Fan } from './fanout.ts';
 import { Hub } from './hub.ts';
 import { Membership } from './membership.ts';
-import type { Resolve } from './resolve.ts';
+import { createBodies, type ShowPayment } from './messages.ts';
 import { removeOld } from './retention.ts';
 import { registrationRoutes } from './routes.ts';
-import { withdrawnKeys } from './store.ts';
-import { openNetwork, type Network } from './target.ts';
+import { openNetwork, type Resolve } from './target.ts';
+
+// The slice put together: its routes, what runs behind them, and what an operator sees of it. The way of an event is
+// fanout (deliveries) -> courier (lines) -> sender (attempts) -> recorder, and beside it hub (open streams).
 
 export interface WebhookConfig {
   allow_private: boolean;
@@ -49,24 +50,21 @@ export interface Webhooks {
   endStreams(): Promise<void>;
   stop(): Promise<void>;
   /** Removes what is older than it is kept. */
-  sweep(): Promise<unknown>;
+  sweep(): Promise<void>;
 }
 
 /** An attempt that has no answer by then has failed. */
 const TIMEOUT_MS = 15_000;
 const HOUR_MS = 3_600_000;
-/** The slice: its routes, and what runs behind them. */
+
 export function createWebhooks(deps: WebhooksDeps): Webhooks {
-  const { db, clock, log, alarm, metrics, config } = deps;
+  const { db, clock, alarm, metrics, config } = deps;
   const bodies = createBodies(deps.show);
   const network = openNetwork(deps.resolve, TIMEOUT_MS);
-  const membership = new Membership({ db, log });
+  const membership = new Membership(deps);
   const written = createWritten();
   const courier = new Courier({
-    db,
-    clock,
-    log,
-    vault: deps.vault,
+    ...deps,
     network,
     membership,
     bodies,
@@ -80,27 +78,25 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
       'result',
     ),
   });
-  const withdrawn = (key_ids: readonly string[]) => withdrawnKeys(db, key_ids, timeText(clock.now()));
-  const hub = new Hub({ db, log, bodies, withdrawn });
-  const fan = new Fan({ db, clock, log, alarm, courier, membership, startOver: () => hub.startOver() });
+  const hub = new Hub({ ...deps, bodies });
+  const fan = new Fan({ ...deps, courier, membership, startOver: () => hub.startOver() });
   addGauges(metrics, db, hub);
-
-  function listen(): void {
-    alarm.listen(CHANNELS.events, (last) => {
-      written.upTo(last);
-      hub.wake(last);
-      fan.wake(last);
-    });
-    alarm.listen(CHANNELS.webhooks, () => {
-      fan.wanted();
-      courier.look();
-    });
-  }
+  const changed = (): void => alarm.ring(CHANNELS.webhooks);
+  const own = { ...deps, ...config, network, bodies, hub, changed, time: createTimestamps(clock) };
 
   return {
-    routes: routesOf(deps, network, bodies, hub),
+    routes: [...registrationRoutes(own), ...deliveryRoutes(own), ...eventRoutes(own)],
     async start() {
-      listen();
+      alarm.listen(CHANNELS.events, (last) => {
+        written.upTo(last);
+        hub.wake(last);
+        fan.wake(last);
+      });
+      alarm.listen(CHANNELS.webhooks, () => {
+        fan.wanted();
+        courier.look();
+      });
+      // Shards first: what is made before it is known which of them are sent here would wait for the next look.
       await membership.start(() => courier.look());
       courier.start();
       fan.start();
@@ -108,6 +104,7 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
     },
     endStreams: () => hub.stop(),
     async stop() {
+      // Against the current: nothing new is made, what is under way ends and is recorded, then others may have the shards.
       await fan.stop();
       await courier.stop();
       await membership.stop();
@@ -117,31 +114,13 @@ export function createWebhooks(deps: WebhooksDeps): Webhooks {
   };
 }
 
-function routesOf(deps: WebhooksDeps, network: Network, bodies: Bodies, hub: Hub): Route[] {
-  const { db, clock, vault, config, cursor_secret, alarm } = deps;
-  const changed = (): void => alarm.ring(CHANNELS.webhooks);
-  const { allow_private, max_per_environment } = config;
-  const own = {
-    db,
-    clock,
-    vault,
-    network,
-    allow_private,
-    max_per_environment,
-    changed,
-    bodies,
-    cursor_secret,
-  };
-  return [...registrationRoutes(own), ...deliveryRoutes(own), ...eventRoutes({ db, hub, bodies, config })];
-}
-
-/** Events that were written since it was last asked. */
+/** Events that this process has written since it was last asked; rings of other servers name no number. */
 function createWritten() {
   let last_seen = 0n;
   let last_asked = 0n;
   return {
     upTo(last: bigint): void {
-      if (last > last_seen) last_seen = last;
+      last_seen = maxOf(last_seen, last);
     },
     since(): number {
       const written = Number(last_seen - last_asked);
@@ -149,6 +128,43 @@ function createWritten() {
       return written;
     },
   };
+}
+
+/** What an operator watches: what waits, since when, and whether a transaction holds everybody back. */
+function addGauges(metrics: Metrics, db: Database, hub: Hub): void {
+  const single = (name: string, help: string, sql: string): void =>
+    metrics.gauge(name, help, [], async () => {
+      const [row] = await db.query<{ value: bigint | number | null }>(sql);
+      return [[{}, Number(row?.value ?? 0)]];
+    });
+  metrics.gauge('coulomb_event_streams', 'Event streams that are open', [], () => [[{}, hub.count()]]);
+  metrics.gauge('coulomb_webhooks', 'Registrations, by status', ['status'], async () => {
+    const rows = await db.query<{ status: string; count: bigint }>(
+      'SELECT status, count(*) AS count FROM webhooks GROUP BY status',
+    );
+    return rows.map(({ status, count }) => [{ status }, Number(count)]);
+  });
+  single(
+    'coulomb_webhook_deliveries_open',
+    'Deliveries that did not end yet',
+    `SELECT count(*) AS value FROM webhook_deliveries WHERE status = 'attempting'`,
+  );
+  single(
+    'coulomb_webhook_failing_seconds',
+    'How long the registration that fails longest has only failed',
+    `SELECT extract(epoch FROM now() - min(failing_since))::float8 AS value FROM webhooks WHERE status = 'active'`,
+  );
+  single(
+    'coulomb_events_behind',
+    'Events that are not deliveries yet',
+    `SELECT count(*) AS value FROM events e, event_places p
+     WHERE p.name = 'deliveries' AND (e.horizon, e.seq) > (p.horizon, p.seq)`,
+  );
+  single(
+    'coulomb_oldest_transaction_age',
+    'Transactions that began since the oldest one under way: readers of events wait for that one',
+    `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - ${READABLE_BELOW} AS value`,
+  );
 }
 
 function createSweep({ db, clock, log, metrics, config }: WebhooksDeps): () => Promise<void> {
