@@ -3,8 +3,7 @@ import type pg from 'pg';
 import type { Logger } from 'pino';
 import { rowsParameter, type Database } from '../core/db.ts';
 import { timeText, type Clock } from '../core/clock.ts';
-import type { JobKind, PaymentRef } from './types.ts';
-import { refKey } from './types.ts';
+import { refKey, refOf, type JobKind, type PaymentRef } from './types.ts';
 
 export interface Job extends PaymentRef {
   kind: JobKind;
@@ -81,8 +80,11 @@ export class JobBoard {
     await this.#client?.end().catch(() => {});
   }
 
-  /** Puts jobs back for whoever takes them first from `run_at` on. */
-  async putBack(refs: readonly PaymentRef[], run_at: string): Promise<void> {
+  /**
+   * Puts jobs back for whoever takes them first after a pause. Only those that are this process's still: what was
+   * settled, or taken by others meanwhile, stays as it is.
+   */
+  async putBack(refs: readonly PaymentRef[], pause_ms: number): Promise<void> {
     if (refs.length === 0) return;
     try {
       await this.#db.query(
@@ -90,7 +92,7 @@ export class JobBoard {
          FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, id uuid)
          WHERE j.organization_id = r.organization_id AND j.environment_id = r.environment_id
            AND j.payment_id = r.id AND j.worker = $3`,
-        [rowsParameter(refs), run_at, this.worker],
+        [rowsParameter(refs.map(refOf)), timeText(this.#clock.now() + pause_ms), this.worker],
         'put jobs back',
       );
     } catch (error) {
@@ -99,13 +101,13 @@ export class JobBoard {
   }
 
   /** Marks payments as being worked on in this process. */
-  busy(keys: readonly string[]): void {
-    for (const key of keys) this.#active.set(key, (this.#active.get(key) ?? 0) + 1);
+  busy(refs: readonly PaymentRef[]): void {
+    for (const key of refs.map(refKey)) this.#active.set(key, (this.#active.get(key) ?? 0) + 1);
   }
 
   /** The process is done with them; a job still carrying its number will be handled again. */
-  done(keys: readonly string[]): void {
-    for (const key of keys) {
+  done(refs: readonly PaymentRef[]): void {
+    for (const key of refs.map(refKey)) {
       const count = this.#active.get(key) ?? 0;
       if (count <= 1) this.#active.delete(key);
       else this.#active.set(key, count - 1);
@@ -147,7 +149,7 @@ export class JobBoard {
   #claim(jobs: Job[]): void {
     const fresh = jobs.filter((job) => !this.#active.has(refKey(job)));
     if (fresh.length === 0) return;
-    this.busy(fresh.map(refKey));
+    this.busy(fresh);
     this.#handle(fresh);
   }
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Engine } from './engine.ts';
-import { failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
-import type { Payment, PaymentRef } from './types.ts';
+import { failSendCommand, settleSendCommand } from './settle.ts';
+import { sendFailed, type Payment, type PaymentRef } from './types.ts';
 
 /** What an operator knows of a stuck send from the node itself. */
 export type Verdict = { settled: { preimage: string; fee_msats: bigint } } | 'failed';

@@ -13,22 +13,7 @@ import {
   type ReceiveBody,
   type SendBody,
 } from './request.ts';
-import type { Kind } from './types.ts';
-
-/** What a request asks for once it is known to be sound; amounts in msats. */
-export interface Draft {
-  direction: 'send' | 'receive';
-  kind: Kind;
-  amount: bigint | null;
-  /** What a wallet of dollars is to receive, cents. */
-  requested: bigint | null;
-  max_fee: bigint | null;
-  payment_hash: string | null;
-  payment_request: string | null;
-  address: string | null;
-  description: string | null;
-  expiration: number | null;
-}
+import type { Draft, Kind } from './types.ts';
 
 const DEFAULT_EXPIRATION_SECONDS = 3600;
 const MAX_EXPIRATION_SECONDS = 86_400;
@@ -59,12 +44,25 @@ export function checkFeatures(
   for (const feature of needed) requireFeature(features, feature, { code: 'disabled' });
 }
 
-/** Judges an amount by the rules that hold on every rail; answers msats. */
-function checkAmount(field: string, given: GivenAmount): bigint {
-  if (given.currency !== 'btc') throw new ApiError('invalid_currency', `${field}.currency must be btc`);
-  if (given.value <= 0n) throw belowMinimum('invalid_amount', field, given, 1n);
-  if (given.value > MAX_BTC_MSATS)
-    throw new ApiError('invalid_amount', `${field} is more than 21,000,000 BTC`);
+const MOST = {
+  btc: { value: MAX_BTC_MSATS, says: 'is more than 21,000,000 BTC' },
+  usd: { value: MAX_CENTS, says: 'is too large' },
+};
+
+/** Judges an amount by the rules that hold on every rail; answers msats of bitcoin, cents of dollars. */
+function checkAmount(
+  field: string,
+  given: GivenAmount,
+  currency: keyof typeof MOST = 'btc',
+  type: 'invalid_amount' | 'invalid_max_fee' = 'invalid_amount',
+): bigint {
+  if (given.currency !== currency)
+    throw new ApiError('invalid_currency', `${field}.currency must be ${currency}`);
+  // A fee cap may be nothing: then only what costs no fee is sent.
+  const least = type === 'invalid_amount' ? 1n : 0n;
+  if (given.value < least) throw belowMinimum(type, field, given, least);
+  const most = MOST[currency];
+  if (given.value > most.value) throw new ApiError('invalid_amount', `${field} ${most.says}`);
   return given.value;
 }
 
@@ -76,14 +74,6 @@ function checkWholeSats(field: string, amount: bigint): void {
 
 /** Refuses a receive at an address whose total is dust there. */
 export const checkReceiveDust = (payable: bigint): void => checkDust('amount', payable, RECEIVE_DUST_MSATS);
-
-/** Judges what a wallet of dollars is to receive; answers cents. */
-function checkCents(field: string, given: GivenAmount): bigint {
-  if (given.currency !== 'usd') throw new ApiError('invalid_currency', `${field}.currency must be usd`);
-  if (given.value <= 0n) throw belowMinimum('invalid_amount', field, given, 1n);
-  if (given.value > MAX_CENTS) throw new ApiError('invalid_amount', `${field} is too large`);
-  return given.value;
-}
 
 function checkDust(field: string, amount: bigint, dust_msats: bigint): void {
   if (amount < dust_msats) {
@@ -100,7 +90,7 @@ export function draftReceive(body: ReceiveBody, wallet_currency: string): Draft 
   }
   const inDollars = wallet_currency === 'usd';
   if (!given && (inDollars || kind === 'onchain')) throw requiredField('amount_required', 'amount');
-  const requested = given && inDollars ? checkCents('amount', given) : null;
+  const requested = given && inDollars ? checkAmount('amount', given, 'usd') : null;
   const amount = given && !inDollars ? checkAmount('amount', given) : null;
   if (amount !== null && kind !== 'bolt11') checkWholeSats('amount', amount);
   if (amount !== null && kind === 'onchain') checkReceiveDust(amount);
@@ -266,9 +256,5 @@ function draftAddress(
 function maxFee(body: SendBody, amount: bigint, rail: keyof typeof DEFAULT_FEE_FLOOR_MSATS): bigint {
   const given = givenMaxFee(body.data);
   if (!given) return maxOf(divideUp(amount, 100n), DEFAULT_FEE_FLOOR_MSATS[rail]);
-  if (given.currency !== 'btc') throw new ApiError('invalid_currency', 'data.max_fee.currency must be btc');
-  if (given.value < 0n) throw belowMinimum('invalid_max_fee', 'data.max_fee', given, 0n);
-  if (given.value > MAX_BTC_MSATS)
-    throw new ApiError('invalid_amount', 'data.max_fee is more than 21,000,000 BTC');
-  return given.value;
+  return checkAmount('data.max_fee', given, 'btc', 'invalid_max_fee');
 }

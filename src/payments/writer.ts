@@ -14,7 +14,7 @@ export interface WriterOptions {
   max_batch: number;
   max_queue: number;
   /** Runs after the commit of a batch that wrote events, with the highest number of them. */
-  onEvents?: (last: bigint) => void;
+  onEvents?(last: bigint): void;
 }
 
 export interface Writer {
