@@ -93,9 +93,16 @@ export const SendPaymentRequest: TSchema = Type.Union(Object.values(SENDS));
 export const selectSendRequest = ({ type }: Record<string, unknown>): TSchema =>
   (typeof type === 'string' && Object.hasOwn(SENDS, type) && SENDS[type]) || UnknownSend;
 
+/**
+ * Whether a body is that of a receive, as it came: null is absence. Permission is judged by this before nulls are dropped,
+ * and the shape after it; were the two to differ, a key that may only receive could send.
+ */
+export const isReceiveBody = (body: unknown): boolean =>
+  ((body as { payment_kind?: unknown } | null | undefined)?.payment_kind ?? null) !== null;
+
 /** The one shape that a body must have: a send by its `type`, else a receive by its `payment_kind`. */
 export function selectPaymentRequest(body: Record<string, unknown>): TSchema {
-  return body['payment_kind'] === undefined && body['type'] !== undefined ? selectSendRequest(body) : Receive;
+  return !isReceiveBody(body) && body['type'] !== undefined ? selectSendRequest(body) : Receive;
 }
 const UnknownSend = Type.Object({ type: Type.String({ enum: Object.keys(SENDS) }) });
 

@@ -17,6 +17,7 @@ import { createRenderer, LIST_QUERY, listPayments } from './list.ts';
 import type { PaymentEngine } from './payments.ts';
 import {
   givenMaxFee,
+  isReceiveBody,
   isSend,
   PaymentRequest,
   selectPaymentRequest,
@@ -53,11 +54,6 @@ const ENVIRONMENT = '/organizations/{organization_id}/environments/{environment_
 const PATH = `${ENVIRONMENT}/payments`;
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
 const route = routesWith({ tag: 'Payments', errors: ERRORS });
-
-const isReceiveBody = (body: unknown): boolean =>
-  typeof body === 'object' &&
-  body !== null &&
-  (body as { payment_kind?: unknown }).payment_kind !== undefined;
 
 /** The operations on payments of the contract. */
 export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
