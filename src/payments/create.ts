@@ -98,31 +98,41 @@ export function createCommand(request: NewPayment): Command<Created> {
       : null;
   return {
     payments: request.target ? [ref, request.target] : [ref],
-    ...(sending ? { wallets: [wallet_ref] } : { peeks: [wallet_ref] }),
-    ...(claim ? { claims: [claim] } : {}),
-    ...(request.quote_id === null ? {} : { quotes: [{ ...ref, id: request.quote_id }] }),
+    wallets: sending ? [wallet_ref] : [],
+    peeks: sending ? [] : [wallet_ref],
+    claims: claim ? [claim] : [],
+    quotes: request.quote_id === null ? [] : [{ ...ref, id: request.quote_id }],
     moves_money: false,
     decide(work) {
-      let terms: Terms;
-      try {
-        terms = judge(work, ref, request);
-      } catch (error) {
+      const giveBack = () => {
         if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
+      };
+      try {
+        const payment = make(work, ref, request, claim);
+        // What was refused at once used nothing up: its key and its quote serve another try.
+        if (payment.state === 'failed') giveBack();
+        else work.consumeQuote(payment);
+        return { payment, decided_at: performance.now() };
+      } catch (error) {
+        giveBack();
         throw error;
       }
-      const check = work.payment(ref);
-      const payment = check ? promote(work, check, request, terms) : newRow(work, request, ref, terms);
-      if (!check) {
-        work.create(payment);
-        work.record(payment, 'requested');
-      }
-      if (sending) startSend(work, payment, claim, request);
-      else startReceive(work, payment);
-      // What was refused at once exchanged nothing: its quote serves another try.
-      if (payment.state !== 'failed') work.consumeQuote(payment);
-      return { payment, decided_at: performance.now() };
     },
   };
+}
+
+/** The payment, with the first step on its way; or the row of one that failed at once. */
+function make(work: Work, ref: PaymentRef, request: NewPayment, claim: KeyClaim | null): Payment {
+  const terms = judge(work, ref, request);
+  const check = work.payment(ref);
+  const payment = check ? promote(work, check, request, terms) : newRow(work, request, ref, terms);
+  if (!check) {
+    work.create(payment);
+    work.record(payment, 'requested');
+  }
+  if (payment.direction === 'send') startSend(work, payment, claim, request);
+  else startReceive(work, payment);
+  return payment;
 }
 
 export const paymentExists = (payment_id: string): ApiError =>
@@ -190,10 +200,7 @@ function startReceive(work: Work, payment: Payment): void {
 
 function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request: NewPayment): void {
   const { target } = request;
-  const fail = (error: PaymentError) => {
-    if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
-    work.move(payment, 'failed', error);
-  };
+  const fail = (error: PaymentError) => work.move(payment, 'failed', error);
   const account = work.wallet(payment);
   // A check is judged again when it becomes a payment: it reserved nothing.
   const refusal = refusedSend(payment.amount ?? 0n, account, work.usages.of(account), request.recipient);

@@ -3,8 +3,8 @@ import { bindingOf, readCursor, writeCursor } from '../core/cursor.ts';
 import type { Sql } from '../core/db.ts';
 import type { EnvironmentRef } from '../core/ids.ts';
 import { stringifyJson } from '../core/json.ts';
-import { uint32, uuid } from '../core/schema.ts';
-import { oneOf, PAYMENT_FILTERS } from './filters.ts';
+import { oneOf, uint32, uuid } from '../core/schema.ts';
+import { PAYMENT_FILTERS } from './filters.ts';
 import { areMovingOrChecks, statesOf } from './states.ts';
 import { refKey, type Payment } from './types.ts';
 import { paymentView } from './view.ts';
@@ -19,12 +19,12 @@ export const LIST_QUERY = Type.Object({
   cursor: Type.Optional(
     Type.String({ description: 'next_cursor of the page before, with the same filters and sort' }),
   ),
-  pagination: oneOf(['offset', 'cursor']),
+  pagination: Type.Optional(oneOf(['offset', 'cursor'])),
   wallet_id: Type.Optional(uuid()),
   line_of_credit_id: Type.Optional(uuid()),
-  payment_category: oneOf(['standard', 'treasury']),
-  sort_key: oneOf(['created_at', 'updated_at']),
-  sort_order: oneOf(['ASC', 'DESC']),
+  payment_category: Type.Optional(oneOf(['standard', 'treasury'])),
+  sort_key: Type.Optional(oneOf(['created_at', 'updated_at'])),
+  sort_order: Type.Optional(oneOf(['ASC', 'DESC'])),
   ...PAYMENT_FILTERS,
   check_only: Type.Optional(
     Type.Boolean({ description: 'true: only policy checks; false: none of them (ours)' }),

@@ -1,4 +1,5 @@
 import { toSats, wireAmount, type WireAmount } from '../core/money.ts';
+import type { Cost } from '../ledger/ledger.ts';
 import { formatBip21 } from '../lightning/bip21.ts';
 import { askedOf, costOf, shownAmount } from './amounts.ts';
 import { STATUS } from './states.ts';
@@ -135,26 +136,23 @@ function feeView(payment: Payment): object {
     amount: wireAmount(direction === 'send' ? 'btc' : currency, processing_fee),
   };
   if (state === 'failed') return { processing_fee: assessed };
-  const { principal, network_fee, fee } = breakdownOf(payment);
+  const settled = breakdownOf(payment);
   return {
     processing_fee: assessed,
     payment_breakdown: {
-      principal: wireAmount(currency, principal),
-      network_fee: wireAmount(currency, network_fee),
-      processing_fee: wireAmount(currency, fee),
+      principal: wireAmount(currency, settled.principal),
+      network_fee: wireAmount(currency, settled.network_fee),
+      processing_fee: wireAmount(currency, settled.processing_fee),
     },
   };
 }
 
 /** What was settled; before anything was, what the terms say. */
-function breakdownOf(payment: Payment): { principal: bigint; network_fee: bigint; fee: bigint } {
-  if (payment.direction === 'send') {
-    const { principal, network_fee, processing_fee } = costOf(payment, payment.network_fee ?? 0n);
-    return { principal, network_fee, fee: processing_fee };
-  }
-  const { gross, credited, processing_fee } = payment;
-  if (gross > 0n) return { principal: credited, network_fee: 0n, fee: gross - credited };
-  return { principal: askedOf(payment) ?? 0n, network_fee: 0n, fee: processing_fee };
+function breakdownOf(payment: Payment): Cost {
+  const { direction, gross, credited, processing_fee } = payment;
+  if (direction === 'send') return costOf(payment, payment.network_fee ?? 0n);
+  if (gross > 0n) return { principal: credited, network_fee: 0n, processing_fee: gross - credited };
+  return { principal: askedOf(payment) ?? 0n, network_fee: 0n, processing_fee };
 }
 
 /** What a payer scans: `lightning:` for an invoice, `bitcoin:` for an address, both in one for bip21. */
