@@ -57,12 +57,20 @@ export interface WalletShown {
 }
 
 const TERMINAL = ['completed', 'failed', 'expired'];
-/** What a client of one environment does, over HTTP; every answer is validated by the client beneath. */
-export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
-  const { organization_id, environment_id, wallet_id } = server.credentials;
-  const base = `/organizations/${organization_id}/environments/${environment_id}`;
+const pathOf = ({ organization_id, environment_id }: TestServer['credentials']) =>
+  `/organizations/${organization_id}/environments/${environment_id}`;
 
-  const create = (body: object) => server.client.request('POST', `${base}/payments`, { body });
+/** What a path answers; anything but 200 fails. */
+async function read<T>({ client }: TestServer, path: string): Promise<T> {
+  const answer = await client.request('GET', path);
+  assert.equal(answer.status, 200, answer.text);
+  return answer.body as T;
+}
+
+/** Making payments and following them. */
+function paymentsOf(server: TestServer, wait_ms: number) {
+  const path = `${pathOf(server.credentials)}/payments`;
+  const create = (body: object) => server.client.request('POST', path, { body });
   async function accept(body: { id: string }): Promise<string> {
     const answer = await create(body);
     assert.equal(answer.status, 202, answer.text);
@@ -71,7 +79,7 @@ export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
   }
   /** Null where there is no such payment. */
   async function find(id: string): Promise<Shown | null> {
-    const answer = await server.client.request('GET', `${base}/payments/${id}`);
+    const answer = await server.client.request('GET', `${path}/${id}`);
     if (answer.status === 404) return null;
     assert.equal(answer.status, 200, answer.text);
     return answer.body as Shown;
@@ -91,24 +99,102 @@ export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
       await pause();
     }
   }
-  const ended = (id: string) => until(id, (payment) => TERMINAL.includes(payment.status));
-  const payable = (id: string) => until(id, (payment) => payment.status !== 'generating');
+  return {
+    create,
+    accept,
+    find,
+    get,
+    until,
+    ended: (id: string) => until(id, (payment) => TERMINAL.includes(payment.status)),
+    payable: (id: string) => until(id, (payment) => payment.status !== 'generating'),
+    async history(id: string): Promise<string[]> {
+      const { events } = await read<{ events: { event_type: string; position: number }[] }>(
+        server,
+        `${path}/${id}/history`,
+      );
+      assert.deepEqual(
+        events.map(({ position }) => position),
+        events.map((_event, index) => index + 1),
+        'positions from 1 without gaps',
+      );
+      return events.map(({ event_type }) => event_type);
+    },
+  };
+}
 
+/** The outside of the sandbox network. */
+function sandboxOf({ client, credentials }: TestServer) {
+  const path = `${pathOf(credentials)}/sandbox`;
   async function sandbox<T = Record<string, unknown>>(what: string, body: object = {}): Promise<T> {
-    const answer = await server.client.request('POST', `${base}/sandbox/${what}`, { body });
+    const answer = await client.request('POST', `${path}/${what}`, { body });
     assert.equal(answer.status, 200, answer.text);
     return answer.body as T;
   }
-  const receive = async (fields: object = {}): Promise<Shown> =>
-    payable(
-      await accept({
-        id: randomUUID(),
-        wallet_id,
-        payment_kind: 'bolt11',
-        amount: { currency: 'btc', amount: 150_000 },
-        ...fields,
-      } as { id: string }),
+  return {
+    sandbox,
+    outsideInvoice: (fields: object) =>
+      sandbox<{ payment_request: string; payment_hash: string }>('invoices', fields),
+    /** Ends a stuck send; waits for its hand-over to the node, which may still be under way. */
+    async release(payment_hash: string, outcome: 'settle' | 'fail'): Promise<void> {
+      const give_up_at = Date.now() + GIVE_UP_MS;
+      const pause = growingPause();
+      for (;;) {
+        const answer = await client.request('POST', `${path}/release`, { body: { payment_hash, outcome } });
+        if (answer.status === 200) return;
+        assert.ok(Date.now() < give_up_at, `${payment_hash} never came into flight`);
+        await pause();
+      }
+    },
+  };
+}
+
+/** Wallets and what is in them. */
+function walletsOf(server: TestServer) {
+  const { organization_id, environment_id, wallet_id, line_of_credit_id, network } = server.credentials;
+  const path = `/organizations/${organization_id}/wallets`;
+  const wallet = (id = wallet_id) => read<WalletShown>(server, `${path}/${id}`);
+  return {
+    wallet,
+    /** available and total of a wallet, signed. */
+    async balance(id = wallet_id): Promise<{ available: number; total: number; holds: number }> {
+      const { balances, holds } = await wallet(id);
+      const [balance] = balances;
+      assert.ok(balance, 'a balance row exists');
+      const signed = ({ amount, negative }: { amount: number; negative: boolean }) =>
+        negative ? -amount : amount;
+      return { available: signed(balance.available), total: signed(balance.total), holds: holds.length };
+    },
+    async newWallet(limit = 0): Promise<string> {
+      const id = randomUUID();
+      const body = { id, environment_id, line_of_credit_id, name: 'another', network, limit };
+      const answer = await server.client.request('POST', path, { body });
+      assert.equal(answer.status, 202, answer.text);
+      return id;
+    },
+    async ledger(id = wallet_id, query = '') {
+      const { items } = await read<{
+        items: { type: string; payment_id?: string; amount?: { amount: number } }[];
+      }>(server, `${path}/${id}/ledger${query}`);
+      return items;
+    },
+  };
+}
+
+/** What a client of one environment does, over HTTP; every answer is validated by the client beneath. */
+export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
+  const { wallet_id } = server.credentials;
+  const payments = paymentsOf(server, wait_ms);
+  const { accept, ended, payable } = payments;
+  const outside = sandboxOf(server);
+
+  const receive = async (fields: object = {}): Promise<Shown> => {
+    const amount = { currency: 'btc', amount: 150_000 };
+    return payable(
+      await accept({ id: randomUUID(), wallet_id, payment_kind: 'bolt11', amount, ...fields } as {
+        id: string;
+      }),
     );
+  };
   const sendBody = (data: object, fields: object = {}) => ({
     id: randomUUID(),
     wallet_id,
@@ -117,17 +203,11 @@ export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
     data,
     ...fields,
   });
-
   return {
-    base,
-    create,
-    accept,
-    find,
-    get,
-    until,
-    ended,
-    payable,
-    sandbox,
+    base: pathOf(server.credentials),
+    ...payments,
+    ...outside,
+    ...walletsOf(server),
     receive,
     sendBody,
     /** Sends and waits for the end. */
@@ -136,77 +216,8 @@ export function actor(server: TestServer, wait_ms = GIVE_UP_MS) {
     /** Puts money into the wallet as an outside payer would. */
     async fund(amount_msats: number, wallet = wallet_id): Promise<void> {
       const payment = await receive({ wallet_id: wallet, amount: { currency: 'btc', amount: amount_msats } });
-      await sandbox('payments', { payment_request: payment.data.payment_request });
+      await outside.sandbox('payments', { payment_request: payment.data.payment_request });
       assert.equal((await ended(payment.id)).status, 'completed');
-    },
-    async outsideInvoice(fields: object): Promise<{ payment_request: string; payment_hash: string }> {
-      return sandbox('invoices', fields);
-    },
-    /** Ends a stuck send; waits for its hand-over to the node, which may still be under way. */
-    async release(payment_hash: string, outcome: 'settle' | 'fail'): Promise<void> {
-      const give_up_at = Date.now() + GIVE_UP_MS;
-      const pause = growingPause();
-      const body = { payment_hash, outcome };
-      for (;;) {
-        const answer = await server.client.request('POST', `${base}/sandbox/release`, { body });
-        if (answer.status === 200) return;
-        assert.ok(Date.now() < give_up_at, `${payment_hash} never came into flight`);
-        await pause();
-      }
-    },
-    async wallet(id = wallet_id): Promise<WalletShown> {
-      const answer = await server.client.request('GET', `/organizations/${organization_id}/wallets/${id}`);
-      assert.equal(answer.status, 200, answer.text);
-      return answer.body as WalletShown;
-    },
-    /** available and total of a wallet, signed. */
-    async balance(id = wallet_id): Promise<{ available: number; total: number; holds: number }> {
-      const shown = await this.wallet(id);
-      const [balance] = shown.balances;
-      assert.ok(balance, 'a balance row exists');
-      const signed = ({ amount, negative }: { amount: number; negative: boolean }) =>
-        negative ? -amount : amount;
-      return {
-        available: signed(balance.available),
-        total: signed(balance.total),
-        holds: shown.holds.length,
-      };
-    },
-    async newWallet(limit = 0): Promise<string> {
-      const id = randomUUID();
-      const body = {
-        id,
-        environment_id,
-        line_of_credit_id: server.credentials.line_of_credit_id,
-        name: 'another',
-        network: server.credentials.network,
-        limit,
-      };
-      const answer = await server.client.request('POST', `/organizations/${organization_id}/wallets`, {
-        body,
-      });
-      assert.equal(answer.status, 202, answer.text);
-      return id;
-    },
-    async history(id: string): Promise<string[]> {
-      const answer = await server.client.request('GET', `${base}/payments/${id}/history`);
-      assert.equal(answer.status, 200, answer.text);
-      const { events } = answer.body as { events: { event_type: string; position: number }[] };
-      assert.deepEqual(
-        events.map(({ position }) => position),
-        events.map((_event, index) => index + 1),
-        'positions from 1 without gaps',
-      );
-      return events.map(({ event_type }) => event_type);
-    },
-    async ledger(
-      id = wallet_id,
-      query = '',
-    ): Promise<{ type: string; payment_id?: string; amount?: { amount: number } }[]> {
-      const path = `/organizations/${organization_id}/wallets/${id}/ledger${query}`;
-      const answer = await server.client.request('GET', path);
-      assert.equal(answer.status, 200, answer.text);
-      return (answer.body as { items: { type: string; amount?: { amount: number } }[] }).items;
     },
   };
 }

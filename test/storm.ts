@@ -135,6 +135,22 @@ function judgeReceivers(
   return result;
 }
 
+/** Waits until every receiver has every event, each of them verified. */
+async function allCame(
+  ...given: Parameters<typeof judgeReceivers>
+): Promise<ReturnType<typeof judgeReceivers>> {
+  const refused = () => given[0].flatMap((receiver) => receiver.refused);
+  const give_up_at = Date.now() + END_MS;
+  let judged = judgeReceivers(...given);
+  while (judged.missing > 0) {
+    assert.ok(Date.now() < give_up_at, `${judged.missing} events are missing: ${refused()[0]}`);
+    await new Promise((wait) => setTimeout(wait, 500));
+    judged = judgeReceivers(...given);
+  }
+  assert.deepEqual(refused().slice(0, 3), [], 'everything that came verified');
+  return judged;
+}
+
 /** Begins again every delivery that has failed at least once and waits. */
 async function retryOpen(client: Client, base: string, webhook: string): Promise<void> {
   const my = hooks(client, base);
@@ -195,18 +211,7 @@ export async function storm(
     state.storming = false;
     await killing;
     for (const webhook of webhooks) await retryOpen(clientOf(0)(), base, webhook);
-    const give_up_at = Date.now() + END_MS;
-    let judged = judgeReceivers(receivers, moods, payments);
-    while (judged.missing > 0) {
-      assert.ok(
-        Date.now() < give_up_at,
-        `${judged.missing} events are missing: ${receivers.flatMap(({ refused }) => refused)[0]}`,
-      );
-      await new Promise((wait) => setTimeout(wait, 500));
-      judged = judgeReceivers(receivers, moods, payments);
-    }
-    const refused = receivers.flatMap((receiver) => receiver.refused);
-    assert.deepEqual(refused.slice(0, 3), [], 'everything that came verified');
+    const judged = await allCame(receivers, moods, payments);
     const [stored] = await database.db.query<{ count: bigint }>('SELECT count(*) AS count FROM events');
     return {
       events: Number(stored?.count ?? 0n),

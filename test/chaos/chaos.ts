@@ -1,5 +1,6 @@
 import { createDice, pause } from './dice.ts';
 import { breakThings, NODE_FAULTS, SERVER_FAULTS } from './faults.ts';
+import { keepReachable } from './heal.ts';
 import { work, type Load } from './load.ts';
 import { judge } from './verdict.ts';
 import { startWorld, type World } from './world.ts';
@@ -48,13 +49,15 @@ export async function runChaos({ seed, seconds, say }: ChaosOptions): Promise<Ch
       work(world, createDice(seed + 2 + index), load, over),
     );
     const miner = setInterval(() => void world.net.chain.mine(1).catch(() => {}), BLOCK_MS);
+    const healing = keepReachable(world, over);
     const breaking = [
       breakThings(world, createDice(seed), SERVER_FAULTS, faults, telling),
       breakThings(world, createDice(seed + 1), NODE_FAULTS, faults, telling),
     ];
     await Promise.all(breaking);
+    const opened = await healing;
     clearInterval(miner);
-    telling.say('all is mended');
+    telling.say(`all is mended; channels to the payee opened anew: ${opened}`);
     const ending = Promise.all(clients);
     await calm(world, load);
     await ending;

@@ -9,7 +9,8 @@ import type { World } from './world.ts';
 
 const UNDER_WAY = ['generating', 'approved', 'sending'];
 const BLOCK_EVERY = 5;
-const ENDING_MS = 240_000;
+/** Enough blocks for HTLCs in a channel that works no more: they time out on the chain, some 50 blocks after they were made. */
+const ENDING_MS = 600_000;
 
 interface NodePayment {
   payment_hash: string;

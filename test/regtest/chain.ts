@@ -35,7 +35,6 @@ export interface ChainAccess {
 /** A transaction of the faucet, and the coin that it spends. */
 export interface Paid {
   tx_id: string;
-  raw: string;
   coin: Coin;
   fee_sats: bigint;
 }
@@ -46,56 +45,36 @@ interface Kept {
   blocks: string[];
 }
 
-export type Chain = Awaited<ReturnType<typeof startChain>>;
+const argsOf = (
+  folder: string,
+  access: ChainAccess,
+  { listen_port, address }: { listen_port: number; address: string },
+): string[] => [
+  '--regtest',
+  '--txindex',
+  '--configfile=/dev/null',
+  `--datadir=${join(folder, 'data')}`,
+  `--logdir=${join(folder, 'logs')}`,
+  `--rpcuser=${access.user}`,
+  `--rpcpass=${access.password}`,
+  `--rpclisten=127.0.0.1:${access.rpc_port}`,
+  `--listen=127.0.0.1:${listen_port}`,
+  `--rpccert=${access.rpc_cert}`,
+  `--rpckey=${join(folder, 'rpc.key')}`,
+  `--miningaddr=${address}`,
+  // Nothing is relayed anywhere: what a wallet offers is taken at any fee rate.
+  '--minrelaytxfee=0.00001',
+  // By default it clears 250 MiB for a chain that is a few hundred blocks.
+  '--utxocachemaxsize=10',
+];
 
-/** A regtest chain whose miner's key is ours: blocks, payments, replacements and reorganizations on demand. */
-export async function startChain(tools: Tools, folder: string) {
-  const [rpc_port = 0, listen_port = 0] = await freePorts(2);
-  const file = join(folder, 'chain.json');
-  const kept = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Kept) : null;
-  const key = kept ? Buffer.from(kept.key, 'hex') : randomBytes(32);
-  const own = p2wpkh(secp256k1.publicKeyCreate(key, true), REGTEST);
-  const address = own.address ?? '';
-  const access: ChainAccess = {
-    rpc_port,
-    rpc_cert: join(folder, 'rpc.cert'),
-    user: 'regtest',
-    password: randomBytes(16).toString('hex'),
-  };
-  const program = startProgram(
-    tools.btcd,
-    [
-      '--regtest',
-      '--txindex',
-      '--configfile=/dev/null',
-      `--datadir=${join(folder, 'data')}`,
-      `--logdir=${join(folder, 'logs')}`,
-      `--rpcuser=${access.user}`,
-      `--rpcpass=${access.password}`,
-      `--rpclisten=127.0.0.1:${rpc_port}`,
-      `--listen=127.0.0.1:${listen_port}`,
-      `--rpccert=${access.rpc_cert}`,
-      `--rpckey=${join(folder, 'rpc.key')}`,
-      `--miningaddr=${address}`,
-      // Nothing is relayed anywhere: what a wallet offers is taken at any fee rate.
-      '--minrelaytxfee=0.00001',
-      // By default it clears 250 MiB for a chain that is a few hundred blocks.
-      '--utxocachemaxsize=10',
-    ],
-    join(folder, 'btcd.log'),
-  );
-  const rpc = async <T>(method: string, ...params: unknown[]): Promise<T> => {
-    const [result] = await call<T>(access, [{ method, params }]);
-    return result as T;
-  };
-  await eventually(() => rpc('getblockcount'));
-  if (kept) {
-    await call(
-      access,
-      kept.blocks.map((block) => ({ method: 'submitblock', params: [block] })),
-    );
-  } else await rpc('generate', FIRST_BLOCKS);
+type Rpc = <T>(method: string, ...params: unknown[]) => Promise<T>;
 
+const lockOf = (key: Uint8Array) => p2wpkh(secp256k1.publicKeyCreate(key, true), REGTEST);
+
+/** Pays from the miner's old coinbases. */
+function createFaucet(rpc: Rpc, key: Uint8Array) {
+  const own = lockOf(key);
   // Each old coinbase is spent once; change is left behind.
   let next_height = 1;
   async function coin(): Promise<Coin> {
@@ -110,56 +89,90 @@ export async function startChain(tools: Tools, folder: string) {
     throw new Error('the faucet is empty');
   }
 
-  /** Signs a spend of a coin; the change goes back to the miner. */
-  function sign(spent: Coin, outputs: readonly Output[], fee_sats: bigint): Paid {
+  /** Signs a spend of a coin and broadcasts it; the change goes back to the miner. */
+  async function spend(coin: Coin, outputs: readonly Output[], fee_sats: bigint): Promise<Paid> {
     const transaction = new Transaction();
     transaction.addInput({
-      txid: spent.txid,
+      txid: coin.txid,
       index: 0,
       sequence: REPLACEABLE,
-      witnessUtxo: { script: own.script, amount: spent.amount_sats },
+      witnessUtxo: { script: own.script, amount: coin.amount_sats },
     });
     for (const output of outputs) transaction.addOutputAddress(output.address, output.amount_sats, REGTEST);
     const given = outputs.reduce((sum, { amount_sats }) => sum + amount_sats, 0n);
-    transaction.addOutputAddress(address, spent.amount_sats - given - fee_sats, REGTEST);
+    transaction.addOutputAddress(own.address ?? '', coin.amount_sats - given - fee_sats, REGTEST);
     transaction.sign(key);
     transaction.finalize();
-    return { tx_id: transaction.id, raw: transaction.hex, coin: spent, fee_sats };
+    await rpc('sendrawtransaction', transaction.hex);
+    return { tx_id: transaction.id, coin, fee_sats };
   }
+  return {
+    pay: async (...outputs: Output[]) => spend(await coin(), outputs, FEE_SATS),
+    replace: (old: Paid, ...outputs: Output[]) => spend(old.coin, outputs, old.fee_sats * 4n),
+  };
+}
 
-  async function broadcast(paid: Paid): Promise<Paid> {
-    await rpc('sendrawtransaction', paid.raw);
-    return paid;
-  }
+async function allBlocks(access: ChainAccess, height: number): Promise<string[]> {
+  const heights = Array.from({ length: height }, (_, index) => index + 1);
+  const hashes = await call<string>(
+    access,
+    heights.map((at) => ({ method: 'getblockhash', params: [at] })),
+  );
+  return call<string>(
+    access,
+    hashes.map((hash) => ({ method: 'getblock', params: [hash, 0] })),
+  );
+}
 
+export type Chain = Awaited<ReturnType<typeof startChain>>;
+
+/** A regtest chain whose miner's key is ours: blocks, payments, replacements and reorganizations on demand. */
+export async function startChain(tools: Tools, folder: string) {
+  const [rpc_port = 0, listen_port = 0] = await freePorts(2);
+  const file = join(folder, 'chain.json');
+  const kept = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Kept) : null;
+  const key = kept ? Buffer.from(kept.key, 'hex') : randomBytes(32);
+  const { address } = lockOf(key);
+  const access: ChainAccess = {
+    rpc_port,
+    rpc_cert: join(folder, 'rpc.cert'),
+    user: 'regtest',
+    password: randomBytes(16).toString('hex'),
+  };
+  const args = argsOf(folder, access, { listen_port, address });
+  const program = startProgram(tools.btcd, args, join(folder, 'btcd.log'));
+  const rpc = async <T>(method: string, ...params: unknown[]): Promise<T> => {
+    const [result] = await call<T>(access, [{ method, params }]);
+    return result as T;
+  };
+  await eventually(() => rpc('getblockcount'));
+  if (kept) {
+    await call(
+      access,
+      kept.blocks.map((block) => ({ method: 'submitblock', params: [block] })),
+    );
+  } else await rpc('generate', FIRST_BLOCKS);
+
+  const { pay, replace } = createFaucet(rpc, key);
   return {
     access,
     rpc,
     mine: (count = 1) => rpc<string[]>('generate', count),
     height: () => rpc<number>('getblockcount'),
     /** Pays from the faucet, into the mempool. */
-    pay: async (...outputs: Output[]) => broadcast(sign(await coin(), outputs, FEE_SATS)),
+    pay,
     /** Replaces an unconfirmed payment of the faucet (BIP 125), paying elsewhere. */
-    replace: (old: Paid, ...outputs: Output[]) => broadcast(sign(old.coin, outputs, old.fee_sats * 4n)),
+    replace,
     /** Undoes the last `depth` blocks and mines one more than that; `dropped` payments are spent otherwise. */
     async reorg(depth: number, dropped: readonly Paid[] = []): Promise<void> {
       const height = await rpc<number>('getblockcount');
       await rpc('invalidateblock', await rpc<string>('getblockhash', height - depth + 1));
-      for (const paid of dropped) await broadcast(sign(paid.coin, [], paid.fee_sats * 4n));
+      for (const paid of dropped) await replace(paid);
       await rpc('generate', depth + 1);
     },
     /** Writes down all blocks: what starts in a copy of the folder goes on from here. */
     async keep(): Promise<void> {
-      const height = await rpc<number>('getblockcount');
-      const heights = Array.from({ length: height }, (_, index) => index + 1);
-      const hashes = await call<string>(
-        access,
-        heights.map((at) => ({ method: 'getblockhash', params: [at] })),
-      );
-      const blocks = await call<string>(
-        access,
-        hashes.map((hash) => ({ method: 'getblock', params: [hash, 0] })),
-      );
+      const blocks = await allBlocks(access, await rpc<number>('getblockcount'));
       writeFileSync(file, JSON.stringify({ key: key.toString('hex'), blocks } satisfies Kept));
     },
     mempool: () => rpc<string[]>('getrawmempool'),

@@ -12,6 +12,20 @@ export const skip = 'missing' in found ? found.missing : false;
 
 const FUNDS_MSATS = 1_500_000_000;
 
+async function attemptsOf({ ours }: RegtestNetwork, payment_hash: string): Promise<number> {
+  const { payments } = await ours.ask<{
+    payments: { payment_hash: string; htlcs: { status: string }[] }[];
+  }>('listPayments', { include_incomplete: true, reversed: true, max_payments: '100000' });
+  return payments
+    .filter((payment) => payment.payment_hash === payment_hash)
+    .flatMap(({ htlcs }) => htlcs.filter(({ status }) => status === 'SUCCEEDED')).length;
+}
+
+function heldInvoice({ carol }: RegtestNetwork, amount_msats: bigint) {
+  const preimage = randomBytes(32);
+  return carol.holdInvoice(preimage, createHash('sha256').update(preimage).digest(), amount_msats);
+}
+
 /**
  * What tests of faults stand on: one network and one database for the file, and for every test a server process
  * that it may kill.
@@ -78,21 +92,11 @@ export function createGround() {
       await this.acceptedByCarol(held.payment_hash);
       return { id, ...held };
     },
-    heldInvoice(amount_msats: bigint) {
-      const preimage = randomBytes(32);
-      return net.carol.holdInvoice(preimage, createHash('sha256').update(preimage).digest(), amount_msats);
-    },
+    heldInvoice: (amount_msats: bigint) => heldInvoice(net, amount_msats),
     acceptedByCarol: (payment_hash: string): Promise<void> =>
       eventually(async () => assert.equal(await net.carol.invoiceState(payment_hash), 'ACCEPTED')),
     /** How many payments of a hash our node made. */
-    async attemptsOf(payment_hash: string): Promise<number> {
-      const { payments } = await net.ours.ask<{
-        payments: { payment_hash: string; htlcs: { status: string }[] }[];
-      }>('listPayments', { include_incomplete: true, reversed: true, max_payments: '100000' });
-      return payments
-        .filter((payment) => payment.payment_hash === payment_hash)
-        .flatMap(({ htlcs }) => htlcs.filter(({ status }) => status === 'SUCCEEDED')).length;
-    },
+    attemptsOf: (payment_hash: string) => attemptsOf(net, payment_hash),
   };
 }
 
