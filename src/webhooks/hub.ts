@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { createFollower, type Follower } from '../core/alarm.ts';
 import type { Database } from '../core/db.ts';
 import { isAfter, readEvents, type EventPlace, type StoredEvent } from '../core/events.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import type { Bodies } from './body.ts';
 import { placeId, placeNow } from './place.ts';
 
@@ -29,14 +30,9 @@ interface Tail {
   recent: StoredEvent[];
 }
 
-interface Scope {
-  organization_id: string;
-  environment_id: string;
-}
-
 /** One open stream. `after` moves with what was written to it. */
 interface Stream {
-  scope: Scope;
+  scope: EnvironmentRef;
   key_id: string;
   filter: EventFilter;
   socket: ServerResponse;
@@ -60,7 +56,7 @@ const heartbeat = ({ after, epoch }: Stream): string => `: still here\nid: ${pla
 /** Streams that read from the database at once; others wait for their turn. */
 const READING = 8;
 
-const scopeKey = ({ organization_id, environment_id }: Scope): string =>
+const scopeKey = ({ organization_id, environment_id }: EnvironmentRef): string =>
   `${organization_id}/${environment_id}`;
 
 export interface HubDeps {
@@ -104,7 +100,7 @@ export class Hub {
   }
 
   /** Streams that are open, in all or of one environment. */
-  count(scope?: Scope): number {
+  count(scope?: EnvironmentRef): number {
     return scope ? (this.#streams.get(scopeKey(scope))?.size ?? 0) : this.#all().length;
   }
 
