@@ -7,6 +7,9 @@ import { attentionRow, raiseAttention } from './records.ts';
 import { dispatchCommand, failSendCommand, settleSendCommand, type Handover } from './settle.ts';
 import { callKey, hashOf, isOnChain, refKey, sendFailed, type Payment } from './types.ts';
 
+// How sends reach their node. `dispatched` is committed before the call, so a process that dies anywhere here leaves either
+// a send that was never called, or one that `recover.ts` asks about; and no error on the way is taken for an outcome.
+
 /** A decision to call is acted on within this time, or not at all: the call's deadline counts from it. */
 const CALL_WITHIN_MS = 5000;
 
@@ -111,6 +114,8 @@ async function raisePaidBefore(engine: Engine, payment: Payment): Promise<void> 
 
 async function dispatchOnChain(engine: Engine, node: LightningNode, payment: Payment): Promise<void> {
   const built = await node.buildTransaction({
+    // The node knows the transaction by this name. Asked for again after a death, it makes void what it had built: only
+    // bytes that were stored are ever broadcast, and there is one set of them (threat 12).
     reference: refKey(payment),
     address: payment.address ?? '',
     amount_sats: toSats(payment.amount ?? 0n),
@@ -144,6 +149,7 @@ export const broadcastStored: Step = async (engine, node, payments) => {
       'read chain send',
     );
     if (!stored) throw new Error(`payment ${payment.id} is dispatched without a transaction`);
+    // A transaction that was taken may still fall out of mempools: it is offered again until it is in the chain.
     let pause_ms: number = PAUSE_MS.broadcast;
     try {
       await node.broadcast(stored.raw, refKey(payment));

@@ -1,6 +1,9 @@
 import { allowWholeTables, rowsParameter, sqlState, type Database, type Sql } from '../core/db.ts';
 import { AT_REST_SQL, STATUS_SQL } from './states.ts';
 
+// Keeps `payment_counts`: adds up what batches wrote beside their payments (`counts.ts`). One process at a time, in its own
+// transaction; payments are never late or locked because of it, and a fold that fails is only made again.
+
 /** Seconds that a row of `payment_counts` covers, each the sum of rows of the one before; 0 is all time. */
 export const WIDTHS = [10, 900, 86_400, 0] as const;
 const [FINEST] = WIDTHS;

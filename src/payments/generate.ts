@@ -4,6 +4,10 @@ import { failReceiveCommand, generatedCommand } from './receive.ts';
 import { RECEIVE_DUST_MSATS } from './rules.ts';
 import { receiveFailed, refKey, type Payment } from './types.ts';
 
+// The first step of a receive: the node makes an invoice, an address, or both. After a death between its answer and our
+// commit they are asked for again, under the same reference: the node makes no second invoice, and an address that it gave
+// the first time was shown to nobody.
+
 const wantsInvoice = (payment: Payment): boolean => payment.kind !== 'onchain';
 
 /** A bip21 receive too small for the chain is a URI with the invoice only. */

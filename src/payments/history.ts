@@ -66,6 +66,7 @@ export class NodeHistories {
     this.#known.set(node.id, { epoch: now?.history_epoch ?? 0, index });
   }
 
+  /** The node paid up to here. Not awaited by who pays: a crash before the flush only makes a loss a little harder to see. */
   indexSeen(node_id: string, index: bigint): void {
     const history = this.#known.get(node_id);
     if (!history || index <= history.index) return;
@@ -94,6 +95,7 @@ export class NodeHistories {
   }
 
   async #lost(node_id: string, payment_index: bigint, before: StoredState): Promise<void> {
+    // Once, though several servers notice: the epoch that each of them read is raised by the first.
     await this.#db.query(
       `UPDATE node_state SET payment_index = $2, history_epoch = history_epoch + 1
        WHERE node_id = $1 AND history_epoch = $3`,

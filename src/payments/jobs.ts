@@ -5,6 +5,9 @@ import { rowsParameter, type Database } from '../core/db.ts';
 import { timeText, type Clock } from '../core/clock.ts';
 import { refKey, refOf, type JobKind, type PaymentRef } from './types.ts';
 
+// Which payments this process moves on (docs/decisions/0002). A payment has one job, made in the transaction of the step
+// before it, so none is forgotten; that a job is taken is a hint and no lock: steps check the payment's state themselves.
+
 export interface Job extends PaymentRef {
   kind: JobKind;
   node_id: string;
@@ -12,6 +15,7 @@ export interface Job extends PaymentRef {
 }
 
 const LOCK_CLASS = 7_001_001;
+// Most steps follow one another in memory: what waits for the poll waited for a time, or was somebody else's.
 const POLL_MS = 500;
 const TAKE_LIMIT = 500;
 // A job of ours that nothing works on any more (the database was away when it should have been put back).
@@ -19,6 +23,7 @@ const FORGOTTEN_MS = 10_000;
 
 const COLUMNS = 'j.organization_id, j.environment_id, j.payment_id AS id, j.kind, j.node_id, j.attempts';
 
+// SKIP LOCKED: two servers that poll at once share what is due instead of waiting for each other.
 const TAKE_DUE = `
   UPDATE jobs j SET worker = $1 FROM (
     SELECT organization_id, environment_id, payment_id FROM jobs
@@ -30,6 +35,7 @@ const TAKE_DUE = `
 
 const FORGOTTEN = `SELECT ${COLUMNS} FROM jobs j WHERE worker = $1 AND run_at < $2 ORDER BY run_at LIMIT $3`;
 
+// Advisory locks end with their connection, however the process ended: no lease has to run out (threat 8).
 const TAKE_FROM_DEAD = `
   UPDATE jobs j SET worker = $1 FROM (
     SELECT organization_id, environment_id, payment_id FROM jobs
@@ -100,7 +106,7 @@ export class JobBoard {
     }
   }
 
-  /** Marks payments as being worked on in this process. */
+  /** Marks payments as being worked on in this process; counted, since one may be handed on and taken at the same time. */
   busy(refs: readonly PaymentRef[]): void {
     for (const key of refs.map(refKey)) this.#active.set(key, (this.#active.get(key) ?? 0) + 1);
   }

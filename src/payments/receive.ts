@@ -18,6 +18,9 @@ import {
 import type { Command, KeyClaim, Work } from './work.ts';
 import { Superseded } from './writer.ts';
 
+// How a receive is made, paid and ended: the commands, pure. Money that came is credited in whatever state it meets the
+// receive, and once: a key of `payment_keys` per invoice or output says that it was (threat 7).
+
 /** generating -> receiving: what can be handed to the payer is stored, and found by its hash and address. */
 export function generatedCommand(
   receive: Payment,
@@ -178,6 +181,7 @@ function book(work: Work, payment: Payment, money: Booking): void {
       usd_cents: money.worth.toString(),
     });
   }
+  // Each time that money came, also a part of it or more than was asked for; `completed` is told by the move, once.
   work.tell(payment, 'succeeded');
   const reached = payment.payable === null || payment.received - payment.suspended >= payment.payable;
   if (payment.state === 'completed' || !reached) {
@@ -260,6 +264,7 @@ export function creditInvoiceCommand(
     decide(work) {
       const payment = work.payment(receive);
       if (!payment) throw new Error(`receive ${receive.id} of a settled invoice is missing`);
+      // The node tells a settlement again after every connection, and every comparison finds it again.
       if (!work.holdsClaim(claim)) throw new Superseded(`invoice ${payment_hash} was credited before`);
       const from = { node_id, kind: 'channels' } as const;
       const receipt: Receipt = { type: 'lightning', preimage, payment_hash, ledger_id: null };

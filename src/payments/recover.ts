@@ -8,8 +8,12 @@ import { callKey, hashOf, isOnChain, refOf, sendFailed, type Payment, type Payme
 import type { LightningNode, SettledInvoice } from '../lightning/node.ts';
 import { Superseded } from './writer.ts';
 
+// What nobody was told of in time: sends whose call brought no end, invoices whose settlement was missed, receives whose
+// time is up. Everything here asks the node first. A send is ended by the node's own word alone; that it does not answer, or
+// answers anything else, leaves the send as it is, for as long as it takes (threats 3, 4 and 6).
+
 /** How long after an invoice's expiry a send that the node never saw may be given up. */
-const EXPIRY_MARGIN_MS = 10 * 60_000;
+const EXPIRY_MARGIN_MS = 10 * 60_000; // payee and node go by their own clocks
 
 /** Asks the node about sends in flight, and ends those that it says have ended. */
 export const track: Step = async (engine, node, payments) => {
@@ -54,6 +58,7 @@ async function sendAgain(engine: Engine, node: LightningNode, payments: readonly
   await advanceAll(engine, over, (payment) => failSendCommand(payment, error, ['dispatched'], payment.calls));
   const again = payments.filter((payment) => !over.includes(payment));
   const track_at = later(engine, PAUSE_MS.track);
+  // Before the commits: what they take counts against the time within which the call has to leave.
   const decided_at = performance.now();
   const repeated = await advanceAll(engine, again, (payment) => repeatCommand(payment, track_at));
   pay(engine, node, repeated, decided_at);
@@ -99,6 +104,7 @@ export const expire: Step = async (engine, node, payments) => {
   const invoiced = payments.filter((payment) => !isOnChain(payment));
   const outcomes = await node.cancelInvoices(invoiced.map(hashOf));
   const of = (outcome: string) => invoiced.filter((_payment, index) => outcomes[index] === outcome);
+  // Only what nobody can pay any more is shown as expired.
   await advanceAll(engine, of('cancelled'), end);
   const settled = of('settled');
   if (settled.length > 0) await creditSettled(engine, node, await node.settledAmong(settled.map(hashOf)));
@@ -107,6 +113,7 @@ export const expire: Step = async (engine, node, payments) => {
   );
 };
 
+// A tick of the timer asks about this many, and a start about all of them in pages, however many are open (threat 18).
 const COMPARE_PAGE = 500;
 const FIRST = '00000000-0000-0000-0000-000000000000';
 

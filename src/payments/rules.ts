@@ -15,6 +15,9 @@ import {
 } from './request.ts';
 import type { Draft, Kind } from './types.ts';
 
+// What a request alone decides: pure, without a wallet's balance, a database or a node. The order of the checks is part of
+// the contract where a request has several faults: clients see the first.
+
 const DEFAULT_EXPIRATION_SECONDS = 3600;
 const MAX_EXPIRATION_SECONDS = 86_400;
 /** The most that a BOLT 11 `d` field holds: 1023 five-bit words. */
@@ -22,6 +25,7 @@ const MAX_DESCRIPTION_BYTES = 639;
 /** Dust of the addresses that nodes give out here (P2WPKH): a receive below it cannot be paid on-chain. */
 export const RECEIVE_DUST_MSATS = 294n * MSATS_PER_SAT;
 
+/** The contract's: 1 % of a small payment would pay no route, and no transaction at all. */
 const DEFAULT_FEE_FLOOR_MSATS = { lightning: 1000n, onchain: 263_000n };
 
 const requiredField = (
@@ -163,6 +167,7 @@ function draftBip21(body: SendBody, context: SendContext): Draft {
     uri.amount_msats === undefined ? givenAmount(data) : { currency: 'btc', value: uri.amount_msats };
   const description = uri.description ?? data.description ?? null;
   const invoice = uri.payment_request ?? data.payment_request;
+  // Judged even where the invoice is paid: the payment shows it, and a policy may be about it.
   if (uri.address !== undefined) checkTo(uri.address, context.chain);
   if (invoice === undefined) {
     return draftAddress(body, context, uri.address ?? '', given, description);
@@ -204,6 +209,7 @@ function draftInvoice(
       `the invoice asks for ${invoice.amount_msats} msats, not ${amount}`,
     );
   }
+  // What is signed by the payee comes first; an amount beside it can only be the same.
   const principal = invoice.amount_msats ?? amount;
   if (principal === null) throw requiredField('amount_required', 'data.amount');
   return {

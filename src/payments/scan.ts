@@ -27,6 +27,7 @@ export async function scanChain(engine: Engine, node: LightningNode): Promise<vo
     [node.id],
     'read chain height',
   );
+  // Back to the oldest output that may still be taken back: that it is not there any more has to be seen, too.
   const heights = watched.flatMap(({ height }) => (height === null ? [] : [height]));
   const required_confirmations = confirmationsOn(engine, node);
   const overlap = Math.max(OVERLAP_BLOCKS, required_confirmations);
@@ -37,6 +38,7 @@ export async function scanChain(engine: Engine, node: LightningNode): Promise<vo
     scanReceives(engine, view, watched, transactions),
     scanSends(engine, view, transactions),
   ]);
+  // Last: a process that dies before this reads the same blocks again, and finds nothing to do.
   await engine.db.query(
     `INSERT INTO node_state (node_id, chain_height) VALUES ($1, $2)
      ON CONFLICT (node_id) DO UPDATE SET chain_height = excluded.chain_height

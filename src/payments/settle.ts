@@ -15,6 +15,9 @@ import {
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
 
+// How a send goes to its node and ends: the commands, pure. Each begins by asking whether the payment is where it was when
+// somebody decided this; whoever comes second (another server, a late answer, the operator) changes nothing.
+
 /** The payment, if it is still in one of these states; otherwise somebody else moved it first. */
 export function expectState(work: Work, ref: PaymentRef, states: readonly string[]): Payment {
   const payment = work.payment(ref);
@@ -71,6 +74,7 @@ export const repeatCommand = (read: Payment, track_at: string): Command<Payment>
   decide(work) {
     const payment = expectState(work, read, ['dispatched']);
     expectNoNewCall(payment, read.calls);
+    // Counted before the call: a server that reads this number later knows that a call may be on its way.
     payment.calls += 1;
     work.touch(payment);
     work.job(payment, 'track', track_at);
@@ -90,6 +94,7 @@ export const settleSendCommand = (
     const { payment_hash, hold_id } = payment;
     if (payment_hash === null) throw new Error(`payment ${payment.id} has no payment hash`);
     payment.receipts = [{ type: 'lightning', preimage: outcome.preimage, payment_hash, ledger_id: hold_id }];
+    // Never more than was held for it, whatever the node says (threat 5).
     const charged = minOf(outcome.fee_msats, payment.max_fee ?? 0n);
     captureSend(work, payment, charged, { node_id: payment.node_id, kind: 'channels' });
     if (charged < outcome.fee_msats) bearExcess(work, payment, outcome.fee_msats - charged);
@@ -155,6 +160,7 @@ export const failSendCommand = (
 
 function failSend(work: Work, payment: Payment, error: PaymentError): void {
   const account = work.wallet(payment);
+  // Hold, volume, key and state in one commit: freed money whose hash is still taken, or the other way round, never is.
   release(work.posting, account, fundsOf(payment), work.reason(payment));
   work.usages.giveBack(account, countedSend(payment));
   if (!isOnChain(payment)) work.dropClaim(sendClaim(payment));

@@ -8,6 +8,8 @@ import { PAYMENT_FILTERS } from './filters.ts';
 import { foldCounts } from './fold.ts';
 import { summarize, type Bucket, type SummaryQuery } from './summary.ts';
 
+// GET .../payments/summary, of an environment and of a wallet: the same counts (`summary.ts`), grouped two ways.
+
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
 const route = routesWith({ tag: 'Payments', permissions: ['READ', 'WRITE'], errors: ERRORS });
 const QUERY = {

@@ -6,6 +6,9 @@ import { cutPeriod, type Cut } from './periods.ts';
 import { STATUS_SQL, type Direction } from './states.ts';
 import type { Kind } from './types.ts';
 
+// Reads the counts that `fold.ts` keeps (docs/decisions/0015). What it answers is exact as of one instant, and costs the
+// same for a thousand payments as for a million; where counts cannot say (metadata, small wallets), few payments are read.
+
 /** Filters of both summaries; `wallet_id` or `line_of_credit_id` narrows what is looked at. */
 export interface SummaryQuery extends EnvironmentRef, PaymentFilters {
   wallet_id?: string;

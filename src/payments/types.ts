@@ -1,4 +1,5 @@
 import type { EnvironmentRef } from '../core/ids.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { Direction, State } from './states.ts';
 
 // A payment as all files here know it: the row of `payments` and the rows beside it, and how each of them is named.
@@ -191,5 +192,8 @@ export const rowOf = ({ organization_id, environment_id, id }: PaymentRef) => ({
 /** Names the last call of a send, by whichever server it was made. */
 export const callKey = (payment: PaymentRef & Pick<Payment, 'calls'>): string =>
   `${refKey(payment)}/${payment.calls}`;
+
+/** Names a wallet: ids of wallets are unique per organization. */
+export const walletKey = (ref: WalletRef): string => `${ref.organization_id}/${ref.id}`;
 
 export const refKey = (ref: PaymentRef): string => `${ref.organization_id}/${ref.environment_id}/${ref.id}`;

@@ -5,6 +5,9 @@ import { askedOf, costOf, shownAmount } from './amounts.ts';
 import { STATUS } from './states.ts';
 import type { Exchange, Frozen, LockedQuote, Payment, Receipt } from './types.ts';
 
+// A payment as the contract shows it, from its row alone. GET, lists, events and webhooks all show it by this, so that one
+// version of a row has one text everywhere.
+
 /** A receipt or outflow as the contract shows it. */
 function receiptView(receipt: Receipt): object {
   switch (receipt.type) {

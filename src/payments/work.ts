@@ -35,6 +35,7 @@ import {
   refKey,
   refOf,
   rowOf,
+  walletKey,
   type ChainSend,
   type JobKind,
   type OwnedRef,
@@ -74,7 +75,6 @@ export interface Command<Result> {
 
 const claimKey = (claim: { key: string; kind: string; node_id: string }) =>
   `${claim.key}/${claim.kind}/${claim.node_id}`;
-const walletKey = (ref: WalletRef) => `${ref.organization_id}/${ref.id}`;
 const byKey = <T>(items: readonly T[], keyOf: (item: T) => string): T[] => {
   const unique = new Map(items.map((item) => [keyOf(item), item]));
   return [...unique].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
