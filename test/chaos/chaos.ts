@@ -2,7 +2,7 @@ import { createDice, pause } from './dice.ts';
 import { breakThings, NODE_FAULTS, SERVER_FAULTS } from './faults.ts';
 import { keepReachable } from './heal.ts';
 import { work, type Load } from './load.ts';
-import { judge } from './verdict.ts';
+import { judge, type Judgement } from './verdict.ts';
 import { startWorld, type World } from './world.ts';
 
 const CLIENTS = 16;
@@ -17,12 +17,10 @@ export interface ChaosOptions {
   say(line: string): void;
 }
 
-export interface ChaosReport {
+export interface ChaosReport extends Judgement {
   payments: number;
   given_up: number;
   faults: ReadonlyMap<string, number>;
-  ends: ReadonlyMap<string, number>;
-  drift: bigint;
 }
 
 /** Everything is up again, and nothing is held back. */
@@ -62,8 +60,8 @@ export async function runChaos({ seed, seconds, say }: ChaosOptions): Promise<Ch
     await calm(world, load);
     await ending;
     await calm(world, load);
-    const { ends, drift } = await judge(world, load);
-    return { payments: load.stories.length, given_up: load.given_up, faults, ends, drift };
+    const judgement = await judge(world, load);
+    return { payments: load.stories.length, given_up: load.given_up, faults, ...judgement };
   } catch (error) {
     telling.say(`what the servers printed: ${world.keepOutput(`seed-${seed}`)}`);
     throw error;

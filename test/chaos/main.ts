@@ -19,6 +19,9 @@ try {
   table('broken', report.faults);
   table('payments', report.ends);
   say(`\n${report.payments} payments tried, ${report.given_up} steps given up by the clients`);
+  say(
+    `${report.by_hand} sends ended by the operator, in flight at the node for ever and in none of its channels`,
+  );
   say(`drift ${report.drift} msats, audit clean: every payment is what node and payee say it is`);
 } catch (error) {
   say(`seed ${seed} failed: ${(error as Error).stack}`);

@@ -4,19 +4,15 @@ import type { Shown } from '../actor.ts';
 import { auditClean } from '../fixtures.ts';
 import { driftOf } from '../regtest/fixture.ts';
 import { eventually } from '../regtest/ports.ts';
+import { endForgotten, paymentsOf, type NodePayment } from './forgotten.ts';
 import type { Load, Story } from './load.ts';
 import type { World } from './world.ts';
 
 const UNDER_WAY = ['generating', 'approved', 'sending'];
 const BLOCK_EVERY = 5;
+const LOOK_EVERY = 20;
 /** Enough blocks for HTLCs in a channel that works no more: they time out on the chain, some 50 blocks after they were made. */
 const ENDING_MS = 600_000;
-
-interface NodePayment {
-  payment_hash: string;
-  status: string;
-  fee_msat: string;
-}
 
 /** The payment as the server shows it; null where the server never took it. */
 async function shown(world: World, story: Story): Promise<Shown | null> {
@@ -27,9 +23,10 @@ async function shown(world: World, story: Story): Promise<Shown | null> {
 }
 
 /** Mines and waits until nothing is under way. */
-async function allEnded(world: World, load: Load): Promise<Map<Story, Shown>> {
+async function allEnded(world: World, load: Load): Promise<{ ended: Map<Story, Shown>; by_hand: number }> {
   const open = new Set(load.stories);
   const ended = new Map<Story, Shown>();
+  let by_hand = 0;
   let asked = 0;
   await eventually(
     async () => {
@@ -41,12 +38,13 @@ async function allEnded(world: World, load: Load): Promise<Map<Story, Shown>> {
         open.delete(story);
         if (payment) ended.set(story, payment);
       }
+      if (open.size > 0 && asked % LOOK_EVERY === 0) by_hand += await endForgotten(world, open);
       assert.equal(open.size, 0, `payments have not ended: ${await told(world, [...open])}`);
     },
     ENDING_MS,
     1000,
   );
-  return ended;
+  return { ended, by_hand };
 }
 
 /** What ledger and node know of payments that do not end. */
@@ -75,14 +73,6 @@ async function told(world: World, stories: readonly Story[]): Promise<string> {
       typeof value === 'bigint' ? String(value) : value instanceof Uint8Array ? undefined : value,
     1,
   );
-}
-
-async function paymentsOf(node: World['net']['ours']): Promise<Map<string, NodePayment[]>> {
-  const { payments } = await node.ask<{ payments: NodePayment[] }>('listPayments', {
-    include_incomplete: true,
-    max_payments: '1000000',
-  });
-  return Map.groupBy(payments, ({ payment_hash }) => payment_hash);
 }
 
 const wasPaid = (payments: Map<string, NodePayment[]>, hash: string): boolean =>
@@ -153,9 +143,17 @@ async function moneyAddsUp(world: World, ended: Map<Story, Shown>): Promise<void
   assert.equal(total, expected, 'the wallets have what their payments say');
 }
 
+export interface Judgement {
+  /** How many payments of each kind ended how. */
+  ends: Map<string, number>;
+  /** Of them, sends that our node had forgotten and an operator had to end. */
+  by_hand: number;
+  drift: bigint;
+}
+
 /** Holds everything that happened against the node, the payees and the ledger; throws at the first difference. */
-export async function judge(world: World, load: Load): Promise<{ ends: Map<string, number>; drift: bigint }> {
-  const ended = await allEnded(world, load);
+export async function judge(world: World, load: Load): Promise<Judgement> {
+  const { ended, by_hand } = await allEnded(world, load);
   await sendsAreTrue(world, ended);
   await receivesAreTrue(world, ended);
   await moneyAddsUp(world, ended);
@@ -175,5 +173,5 @@ export async function judge(world: World, load: Load): Promise<{ ends: Map<strin
     const key = `${what}: ${status}`;
     ends.set(key, (ends.get(key) ?? 0) + 1);
   }
-  return { ends, drift };
+  return { ends, by_hand, drift };
 }
