@@ -126,13 +126,12 @@ async function construct(config: Config, db: Database, log: Logger, clock: Clock
   });
   const { sanctions, quote_seconds, max_batch, max_queue } = config;
   const isSandbox = (node_id: string): boolean => nodes.get(node_id)?.sandbox ?? false;
-  const lane = { max_batch, max_queue };
   const routes = [
     ...walletRoutes({ db, clock, nodes }),
-    ...paymentRoutes({ db, clock, nodes, payments, sanctions, cursor_secret, ...lane }),
+    ...paymentRoutes({ payments, sanctions, cursor_secret }),
     ...policyRoutes({ db, clock, has_sanctions_list: sanctions !== null }),
     ...creditRoutes({ db }),
-    ...quoteRoutes({ db, clock, rates, isSandbox, quote_seconds, ...lane }),
+    ...quoteRoutes({ db, clock, rates, isSandbox, quote_seconds, max_batch, max_queue }),
     ...sandboxRoutes({ sandbox }),
     ...webhooks.routes,
   ];

@@ -254,6 +254,9 @@ describe('tenants, keys and features', () => {
     refused(await receiver.request('GET', `${me.base}/payments`), 403, 'access_rights');
     const send = me.sendBody({ payment_request: 'x' });
     refused(await receiver.request('POST', `${me.base}/payments`, { body: send }), 403, 'access_rights');
+    // null is absence, and so no payment_kind: it must not pass for a receive where permission is judged.
+    const disguised = { ...send, payment_kind: null };
+    refused(await receiver.request('POST', `${me.base}/payments`, { body: disguised }), 403, 'access_rights');
     const reader = createClient(server.base_url, (await key(['READ'])).api_key);
     refused(
       await reader.request('POST', `${me.base}/payments`, { body: receiveBody() }),

@@ -24,6 +24,10 @@ export const uint32 = (notes: Notes = {}): TUnsafe<number> =>
 export const uuid = (notes: Notes = {}): TUnsafe<string> =>
   Type.Unsafe<string>({ type: 'string', format: 'uuid', ...notes });
 
+/** One of these words. */
+export const oneOf = <const Word extends string>(words: readonly Word[]): TUnsafe<Word> =>
+  Type.Unsafe<Word>({ type: 'string', enum: words });
+
 /** RFC 3339 date and time with an offset. */
 export const dateTime = (notes: Notes = {}): TUnsafe<string> =>
   Type.Unsafe<string>({ type: 'string', format: 'date-time', ...notes });

@@ -4,13 +4,23 @@ import { MSATS_PER_SAT, maxOf, minOf, toSats } from '../core/money.ts';
 import type { BuiltTransaction } from '../lightning/node.ts';
 import { creditReceive } from './receive.ts';
 import { captureSend, expectState } from './settle.ts';
-import { refOf, type Payment, type PaymentRef, type Receipt, type SeenOutput } from './types.ts';
+import { refOf, rowOf, type Payment, type PaymentRef, type Receipt, type SeenOutput } from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
 
-/** An output to an address of ours, as the node's wallet shows it now; amount in msats. */
-export interface OutputNow {
+// What follows from what the chain shows (`scan.ts` reads it): rules only, decided under the payment's lock. The chain may
+// take back what it showed, so money is credited at a depth, watched until it is final, and frozen when it goes again.
+
+/** Outputs are watched for reorganizations until they are this deep. */
+const FINAL_CONFIRMATIONS = 100;
+
+/** An output of a transaction, by what names it in the whole chain. */
+interface OutputRef {
   tx_id: string;
   vout: number;
+}
+
+/** An output to an address of ours, as the node's wallet shows it now; amount in msats. */
+export interface OutputNow extends OutputRef {
   address: string;
   amount: bigint;
   height: number | null;
@@ -21,24 +31,27 @@ export interface ChainView {
   node_id: string;
   tip_height: number;
   required_confirmations: number;
-  /** Confirmations from which on an output is watched no more. */
-  final_confirmations: number;
 }
 
+export const outputId = ({ tx_id, vout }: OutputRef): string => `${tx_id}:${vout}`;
+
+/** How deep a transaction of this height is; one without a height waits in the mempool. */
 const confirmationsAt = (view: ChainView, height: number | null): number =>
   height === null ? 0 : view.tip_height - height + 1;
 
-/** True when an output, compared with what is stored, calls for a write. */
-export function outputCalls(
-  view: ChainView,
-  known: SeenOutput | undefined,
-  now: OutputNow | undefined,
-): boolean {
-  if (!now) return known !== undefined;
-  if (!known || known.height !== now.height) return known === undefined || known.state !== 'frozen';
-  const confirmations = confirmationsAt(view, now.height);
-  if (known.state === 'seen') return confirmations >= view.required_confirmations;
-  return known.state === 'credited' && confirmations >= view.final_confirmations;
+/** Whether a transaction of this height counts. */
+export const isRipe = (view: ChainView, height: number | null): boolean =>
+  confirmationsAt(view, height) >= view.required_confirmations;
+
+const isFinal = (view: ChainView, height: number | null): boolean =>
+  confirmationsAt(view, height) >= FINAL_CONFIRMATIONS;
+
+/** True when an output, compared with what is stored, calls for a write: a scan reads many that do not. */
+export function outputCalls(view: ChainView, known: SeenOutput | undefined, now: OutputNow): boolean {
+  if (!known) return true;
+  if (known.height !== now.height) return known.state !== 'frozen';
+  if (known.state === 'seen') return isRipe(view, now.height);
+  return known.state === 'credited' && isFinal(view, now.height);
 }
 
 /**
@@ -51,13 +64,9 @@ export function chainReceiveCommand(
   now: readonly OutputNow[],
 ): Command<void> {
   const ref = refOf(receive);
-  const ripe = now.filter((output) => confirmationsAt(view, output.height) >= view.required_confirmations);
-  const claims = ripe.map((output): KeyClaim => ({
-    ...ref,
-    node_id: view.node_id,
-    kind: 'credit',
-    key: `${output.tx_id}:${output.vout}`,
-  }));
+  const claims = now
+    .filter((output) => isRipe(view, output.height))
+    .map((output): KeyClaim => ({ ...ref, node_id: view.node_id, kind: 'credit', key: outputId(output) }));
   return {
     payments: [ref],
     claims,
@@ -67,15 +76,15 @@ export function chainReceiveCommand(
       const payment = work.payment(ref);
       if (!payment) throw new Error(`receive ${ref.id} of an address is missing`);
       const known = work.outputs.filter((output) => output.payment_id === ref.id);
-      const at = (output: { tx_id: string; vout: number }) => `${output.tx_id}:${output.vout}`;
-      const current = new Map(now.map((output) => [at(output), output]));
-      for (const output of known) {
-        if (!current.has(at(output))) outputGone(work, payment, output);
-      }
+      const stored = new Map(known.map((output) => [outputId(output), output]));
+      const present = new Set(now.map(outputId));
+      for (const [id, output] of stored) if (!present.has(id)) outputGone(work, payment, output);
       for (const output of now) {
-        const claim = claims.find(({ key }) => key === at(output));
-        const stored = known.find((other) => at(other) === at(output));
-        outputHere(work, payment, view, stored, output, claim !== undefined && work.holdsClaim(claim));
+        const id = outputId(output);
+        // One that was credited before has its key taken: a second scan of it, here or elsewhere, credits nothing.
+        const claim = claims.find(({ key }) => key === id);
+        const ripe = claim !== undefined && work.holdsClaim(claim);
+        outputHere(work, payment, view, stored.get(id), output, ripe);
       }
     },
   };
@@ -91,9 +100,7 @@ function outputHere(
 ): void {
   if (stored?.state === 'frozen') return;
   const output: SeenOutput = stored ?? {
-    organization_id: payment.organization_id,
-    environment_id: payment.environment_id,
-    payment_id: payment.id,
+    ...rowOf(payment),
     node_id: view.node_id,
     tx_id: now.tx_id,
     vout: now.vout,
@@ -102,53 +109,57 @@ function outputHere(
     state: 'seen',
     first_seen_at: work.time(),
   };
+  const receipt = (pending: boolean) =>
+    onChainReceipt(now, view.required_confirmations, { ledger_id: null, pending });
   output.height = now.height;
   if (output.state === 'seen' && ripe) {
     output.state = 'credited';
-    const others = payment.receipts.filter((receipt) => !isReceiptOf(receipt, now));
-    payment.receipts = others;
+    dropReceipt(payment, now);
     // Its first confirmation decides whether it came while its quote held.
     const taken_at_ms = (now.mined_at ?? 0) * 1000;
-    creditReceive(work, payment, now.amount, { node_id: view.node_id, kind: 'chain' }, taken_at_ms, () =>
-      onChainReceipt(view, now, false),
-    );
+    const from = { node_id: view.node_id, kind: 'chain' } as const;
+    creditReceive(work, payment, now.amount, from, taken_at_ms, receipt(false));
   } else if (output.state === 'seen') {
     if (!stored) work.tell(payment, 'detected');
-    payment.receipts = [
-      ...payment.receipts.filter((receipt) => !isReceiptOf(receipt, now)),
-      onChainReceipt(view, now, true),
-    ];
+    dropReceipt(payment, now);
+    payment.receipts.push(receipt(true));
     work.touch(payment);
-  } else if (confirmationsAt(view, now.height) >= view.final_confirmations) {
+  } else if (isFinal(view, now.height)) {
     output.state = 'final';
   }
   work.putOutput(output);
 }
 
-const isReceiptOf = (receipt: Receipt, output: { tx_id: string; vout: number }): boolean =>
-  receipt.type === 'onchain' && receipt.tx_id === output.tx_id && receipt.vout === output.vout;
+const isReceiptOf = (receipt: Receipt, output: OutputRef): boolean =>
+  receipt.type === 'onchain' && outputId(receipt) === outputId(output);
 
-const onChainReceipt = (view: ChainView, now: OutputNow, pending: boolean): Receipt => ({
+/** Takes the receipt of an output off a payment: the chain shows it otherwise now, or not at all. */
+function dropReceipt(payment: Payment, output: OutputRef): void {
+  payment.receipts = payment.receipts.filter((receipt) => !isReceiptOf(receipt, output));
+}
+
+const onChainReceipt = (
+  output: Omit<OutputNow, 'address'>,
+  required_confirmations: number,
+  { ledger_id, pending }: { ledger_id: string | null; pending: boolean },
+): Receipt => ({
   type: 'onchain',
-  tx_id: now.tx_id,
-  vout: now.vout,
-  amount_sats: toSats(now.amount).toString(),
-  required_confirmations: view.required_confirmations,
-  height: now.height,
-  mined_at: now.mined_at,
-  ledger_id: null,
+  tx_id: output.tx_id,
+  vout: output.vout,
+  amount_sats: toSats(output.amount).toString(),
+  required_confirmations,
+  height: output.height,
+  mined_at: output.mined_at,
+  ledger_id,
   pending,
 });
 
 function outputGone(work: Work, payment: Payment, output: SeenOutput): void {
-  if (output.state === 'seen') {
-    payment.receipts = payment.receipts.filter((receipt) => !isReceiptOf(receipt, output));
-    work.touch(payment);
-    work.forgetOutput(output);
-    return;
-  }
-  if (output.state !== 'credited') return;
-  freeze(work, payment, output);
+  if (output.state === 'credited') return freeze(work, payment, output);
+  if (output.state !== 'seen') return;
+  dropReceipt(payment, output);
+  work.touch(payment);
+  work.forgetOutput(output);
 }
 
 /**
@@ -157,9 +168,9 @@ function outputGone(work: Work, payment: Payment, output: SeenOutput): void {
  * suspense was nobody's yet and goes back.
  */
 function freeze(work: Work, payment: Payment, output: SeenOutput): void {
-  const account = work.wallet(payment.organization_id, payment.wallet_id);
+  const account = work.wallet(payment);
   const { organization_id } = account;
-  const reason = { payment_id: payment.id, at: work.time() };
+  const reason = work.reason(payment);
   const share = creditedShare(payment, output);
   const suspended = share === null ? output.amount : 0n;
   const held = minOf(share?.principal ?? 0n, maxOf(0n, availableOf(account)));
@@ -182,7 +193,7 @@ function freeze(work: Work, payment: Payment, output: SeenOutput): void {
     // It was credited to nobody: as if it had not come.
     payment.suspended -= suspended;
     payment.received -= suspended;
-    payment.receipts = payment.receipts.filter((receipt) => !isReceiptOf(receipt, output));
+    dropReceipt(payment, output);
   }
   output.state = 'frozen';
   work.putOutput(output);
@@ -213,46 +224,29 @@ function creditedShare(payment: Payment, output: SeenOutput): { gross: bigint; p
 
 /** approved -> dispatched with its signed transaction stored: from here on only these bytes are broadcast. */
 export function chainDispatchCommand(
-  ref: PaymentRef,
+  send: Payment,
   built: Extract<BuiltTransaction, { state: 'built' }>,
   required_confirmations: number,
   track_at: string,
 ): Command<Payment> {
+  const { tx_id, vout, raw } = built;
   return {
-    payments: [ref],
+    payments: [send],
     moves_money: false,
     decide(work) {
-      const payment = expectState(work, ref, ['approved']);
+      const payment = expectState(work, send, ['approved']);
       const fee = built.fee_sats * MSATS_PER_SAT;
       if (fee > (payment.max_fee ?? 0n))
-        throw new Error(`payment ${ref.id}: the node built above the fee cap`);
+        throw new Error(`payment ${payment.id}: the node built above the fee cap`);
       payment.network_fee = fee;
+      const output = { tx_id, vout, amount: payment.amount ?? 0n, height: null, mined_at: null };
+      const { node_id, hold_id } = payment;
       payment.receipts = [
-        {
-          type: 'onchain',
-          tx_id: built.tx_id,
-          vout: built.vout,
-          amount_sats: toSats(payment.amount ?? 0n).toString(),
-          required_confirmations,
-          height: null,
-          mined_at: null,
-          ledger_id: payment.hold_id,
-          pending: true,
-        },
+        onChainReceipt(output, required_confirmations, { ledger_id: hold_id, pending: true }),
       ];
-      work.putChainSend({
-        organization_id: ref.organization_id,
-        environment_id: ref.environment_id,
-        payment_id: ref.id,
-        node_id: payment.node_id,
-        tx_id: built.tx_id,
-        vout: built.vout,
-        raw: built.raw,
-        fee,
-        created_at: work.time(),
-      });
-      work.move(payment, 'dispatched', 'dispatched');
-      work.job(payment, { kind: 'chain', run_at: track_at, mine: true });
+      work.putChainSend({ ...rowOf(payment), node_id, tx_id, vout, raw, fee, created_at: work.time() });
+      work.move(payment, 'dispatched');
+      work.job(payment, 'chain', track_at);
       return payment;
     },
   };
@@ -262,21 +256,18 @@ export function chainDispatchCommand(
 export const chainSendCommand = (
   ref: PaymentRef,
   view: ChainView,
-  seen: { height: number | null; mined_at: number | null },
+  { height, mined_at }: { height: number | null; mined_at: number | null },
 ): Command<void> => ({
   payments: [ref],
   moves_money: true,
   decide(work) {
     const payment = expectState(work, ref, ['dispatched']);
-    const done = confirmationsAt(view, seen.height) >= view.required_confirmations;
+    const pending = !isRipe(view, height);
     payment.receipts = payment.receipts.map((receipt) =>
-      receipt.type === 'onchain'
-        ? { ...receipt, height: seen.height, mined_at: seen.mined_at, pending: !done }
-        : receipt,
+      receipt.type === 'onchain' ? { ...receipt, height, mined_at, pending } : receipt,
     );
-    if (!done) return work.touch(payment);
+    if (pending) return work.touch(payment);
     captureSend(work, payment, payment.network_fee ?? 0n, { node_id: payment.node_id, kind: 'chain' });
-    work.move(payment, 'completed', 'completed');
-    work.job(payment, null);
+    work.move(payment, 'completed');
   },
 });

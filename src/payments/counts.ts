@@ -1,21 +1,25 @@
 import { isAtRest, STATUS } from './states.ts';
 import type { Payment } from './types.ts';
 
+// How payments are counted (docs/decisions/0015): at rest by rows that every batch adds, folded later; under way by their
+// jobs. Pure; `fold.ts` adds up, `summary.ts` reads.
+
 /** One row of `payment_count_changes`: how many payments of a sort came to rest in a slot, or left it. */
-interface CountChange {
-  organization_id: string;
-  environment_id: string;
-  line_of_credit_id: string;
-  wallet_id: string;
-  direction: string;
-  kind: string;
-  currency: string;
-  status: string;
-  slot: string;
-  count: number;
-  oldest: string;
-  newest: string;
-}
+const changeOf = (payment: Payment, status: string, count: number) => ({
+  organization_id: payment.organization_id,
+  environment_id: payment.environment_id,
+  line_of_credit_id: payment.line_of_credit_id,
+  wallet_id: payment.wallet_id,
+  direction: payment.direction,
+  kind: payment.kind,
+  currency: payment.currency,
+  status,
+  slot: slotOf(payment.created_at),
+  count,
+  oldest: payment.created_at,
+  newest: payment.created_at,
+});
+type CountChange = ReturnType<typeof changeOf>;
 
 /** The contract's status that a payment is counted under once it is at rest; null while it is under way. */
 export const restingStatus = (payment: Payment): string | null =>
@@ -43,31 +47,16 @@ export function countChanges(
   const changes = new Map<string, CountChange>();
   const add = (payment: Payment, status: string | null, count: 1 | -1): void => {
     if (status === null) return;
-    const { organization_id, environment_id, line_of_credit_id, wallet_id } = payment;
-    const { direction, kind, currency, created_at } = payment;
-    const slot = slotOf(created_at);
-    const key = `${organization_id}/${wallet_id}/${direction}/${kind}/${status}/${slot}/${count}`;
+    const { organization_id, wallet_id, direction, kind, created_at } = payment;
+    const key = `${organization_id}/${wallet_id}/${direction}/${kind}/${status}/${slotOf(created_at)}/${count}`;
     const known = changes.get(key);
-    if (known) {
-      known.count += count;
-      if (created_at < known.oldest) known.oldest = created_at;
-      if (created_at > known.newest) known.newest = created_at;
+    if (!known) {
+      changes.set(key, changeOf(payment, status, count));
       return;
     }
-    changes.set(key, {
-      organization_id,
-      environment_id,
-      line_of_credit_id,
-      wallet_id,
-      direction,
-      kind,
-      currency,
-      status,
-      slot,
-      count,
-      oldest: created_at,
-      newest: created_at,
-    });
+    known.count += count;
+    if (created_at < known.oldest) known.oldest = created_at;
+    if (created_at > known.newest) known.newest = created_at;
   };
   for (const payment of payments) {
     const [before, after] = [countedAs(payment), restingStatus(payment)];

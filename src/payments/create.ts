@@ -1,14 +1,27 @@
 import { ApiError } from '../core/errors.ts';
 import { hold, availableOf } from '../ledger/ledger.ts';
+import { costOf, totalOf } from './amounts.ts';
 import { countedSend, refusedReceive, refusedSend, type Recipient } from './limits.ts';
 import { mayPromote, promote, targetRef } from './promote.ts';
-import type { Draft } from './rules.ts';
-import type { Target, WalletFacts } from './store.ts';
-import { costOf, totalOf } from './amounts.ts';
 import { handOver, type Handover } from './settle.ts';
+import type { Target, WalletFacts } from './store.ts';
 import { termsOf, type Terms } from './terms.ts';
-import { heldAt, isOnChain, type Payment, type PaymentError, type PaymentRef } from './types.ts';
+import {
+  heldAt,
+  isOnChain,
+  receiveFailed,
+  refOf,
+  sendFailed,
+  type Draft,
+  type JobKind,
+  type Payment,
+  type PaymentError,
+  type PaymentRef,
+} from './types.ts';
 import type { Command, KeyClaim, Work } from './work.ts';
+
+// The command that makes a payment. Asked by the routes, once the request alone was judged; what depends on the wallet, on
+// other payments or on a quote is judged here, under their locks. Refuses before it changes anything, or writes it all.
 
 /** Where a request came in: a check is judged and holds nothing, a treasury movement bears no processing fee. */
 export type Endpoint = 'payments' | 'check' | 'treasury';
@@ -42,27 +55,30 @@ export interface Created {
 /** The contract reserves this description: it fails a receive as a reflex policy would, for compliance tests. */
 const COMPLIANCE_DESCRIPTION = 'VOLTAGE_COMPLIANCE_550e8400-e29b-41d4-a716-446655440000';
 
-const REJECTED: PaymentError = { type: 'receive_failed', code: 'rejected', detail: 'refused by policy' };
+const REJECTED = receiveFailed('rejected', 'refused by policy');
 const INSUFFICIENT_FUNDS: PaymentError = {
   type: 'hold_failed',
   code: 'insufficient_funds',
   detail: 'the wallet has less available than amount and fees',
 };
-const FEE_ON_ANY_AMOUNT: PaymentError = {
-  type: 'receive_failed',
-  code: 'invalid_payment_amount',
-  detail: 'a receive that bears a processing fee needs a fixed amount',
+const FEE_ON_ANY_AMOUNT = receiveFailed(
+  'invalid_payment_amount',
+  'a receive that bears a processing fee needs a fixed amount',
+);
+const HASH_IN_USE = sendFailed(
+  'invalid_bolt11_invoice',
+  'a payment of this invoice is under way or was made',
+);
+const NOT_PAYABLE = sendFailed('invalid_bolt11_invoice', 'the invoice cannot be paid any more');
+
+const FIRST_JOB: Partial<Record<Payment['state'], JobKind>> = {
+  generating: 'generate',
+  approved: 'dispatch',
+  claiming: 'internal',
 };
-const HASH_IN_USE: PaymentError = {
-  type: 'send_failed',
-  code: 'invalid_bolt11_invoice',
-  detail: 'a payment of this invoice is under way or was made',
-};
-const NOT_PAYABLE: PaymentError = {
-  type: 'send_failed',
-  code: 'invalid_bolt11_invoice',
-  detail: 'the invoice cannot be paid any more',
-};
+
+/** The job of a payment that was just made; null where nothing is left to do, or its node is called already. */
+export const firstJob = ({ state }: Payment): JobKind | null => FIRST_JOB[state] ?? null;
 
 /**
  * The command that makes a payment: row, hold, job and history in one transaction. A send whose node is there is
@@ -72,11 +88,7 @@ const NOT_PAYABLE: PaymentError = {
  */
 export function createCommand(request: NewPayment): Command<Created> {
   const { wallet, draft } = request;
-  const ref: PaymentRef = {
-    organization_id: wallet.organization_id,
-    environment_id: wallet.environment_id,
-    id: request.id,
-  };
+  const ref = refOf({ ...wallet, id: request.id });
   const wallet_ref = { organization_id: wallet.organization_id, id: wallet.id };
   const sending = draft.direction === 'send';
   const claim: KeyClaim | null =
@@ -86,46 +98,57 @@ export function createCommand(request: NewPayment): Command<Created> {
       : null;
   return {
     payments: request.target ? [ref, request.target] : [ref],
-    ...(sending ? { wallets: [wallet_ref] } : { peeks: [wallet_ref] }),
-    ...(claim ? { claims: [claim] } : {}),
-    ...(request.quote_id === null ? {} : { quotes: [{ ...ref, id: request.quote_id }] }),
+    wallets: sending ? [wallet_ref] : [],
+    peeks: sending ? [] : [wallet_ref],
+    claims: claim ? [claim] : [],
+    quotes: request.quote_id === null ? [] : [{ ...ref, id: request.quote_id }],
     moves_money: false,
     decide(work) {
-      let terms: Terms;
-      try {
-        terms = judge(work, ref, request);
-      } catch (error) {
+      const giveBack = () => {
         if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
+      };
+      try {
+        const payment = make(work, ref, request, claim);
+        // What was refused at once used nothing up: its key and its quote serve another try.
+        if (payment.state === 'failed') giveBack();
+        else work.consumeQuote(payment);
+        return { payment, decided_at: performance.now() };
+      } catch (error) {
+        giveBack();
         throw error;
       }
-      const check = work.payment(ref);
-      const payment = check ? promote(work, check, request, terms) : newRow(work, request, ref, terms);
-      if (!check) {
-        work.create(payment);
-        work.record(payment, 'requested');
-      }
-      if (sending) startSend(work, payment, claim, request);
-      else startReceive(work, payment);
-      // What was refused at once exchanged nothing: its quote serves another try.
-      if (payment.state !== 'failed') work.consumeQuote(payment);
-      return { payment, decided_at: performance.now() };
     },
   };
 }
 
+/** The payment, with the first step on its way; or the row of one that failed at once. */
+function make(work: Work, ref: PaymentRef, request: NewPayment, claim: KeyClaim | null): Payment {
+  const terms = judge(work, ref, request);
+  const check = work.payment(ref);
+  const payment = check ? promote(work, check, request, terms) : newRow(work, request, ref, terms);
+  if (!check) {
+    work.create(payment);
+    work.record(payment, 'requested');
+  }
+  if (payment.direction === 'send') startSend(work, payment, claim, request);
+  else startReceive(work, payment);
+  return payment;
+}
+
+export const paymentExists = (payment_id: string): ApiError =>
+  new ApiError('payment_exists', `payment ${payment_id} exists`, { context: { payment_id } });
+
 /** Refuses what cannot be made now, or fixes the terms on which it is made. */
 function judge(work: Work, ref: PaymentRef, request: NewPayment): Terms {
-  const { wallet, draft, quote_id, now_ms, endpoint } = request;
+  const { wallet, quote_id } = request;
   const known = work.payment(ref);
-  if (known && !mayPromote(known, request)) {
-    throw new ApiError('payment_exists', `payment ${ref.id} exists`, { context: { payment_id: ref.id } });
-  }
+  if (known && !mayPromote(known, request)) throw paymentExists(ref.id);
   const account = work.look({ organization_id: wallet.organization_id, id: wallet.id });
   if (!account || account.deleted_at !== null)
     throw new ApiError('invalid_payment', 'wallet_id: no such wallet');
   if (account.line_disabled) throw new ApiError('invalid_payment', "the wallet's line of credit is disabled");
   const quote = quote_id === null ? undefined : work.quote({ ...ref, id: quote_id });
-  return termsOf({ draft, wallet, account, quote_id, quote, endpoint, now_ms });
+  return termsOf({ ...request, account, quote });
 }
 
 function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms): Payment {
@@ -133,18 +156,16 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms):
   const created_at = work.time();
   return {
     ...ref,
+    ...draft,
+    ...terms,
     wallet_id: wallet.id,
     line_of_credit_id: wallet.line_of_credit_id,
     node_id: wallet.node_id,
-    direction: draft.direction,
-    kind: draft.kind,
     category: endpoint === 'treasury' ? 'treasury' : 'standard',
     check_only: endpoint === 'check',
     promoted_at: null,
     currency: wallet.currency,
     state: draft.direction === 'send' ? 'checked' : 'generating',
-    ...terms,
-    max_fee: draft.max_fee,
     network_fee: null,
     exchanges: [],
     received: 0n,
@@ -153,10 +174,6 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms):
     credited: 0n,
     hold_id: null,
     hold_amount: null,
-    payment_hash: draft.payment_hash,
-    payment_request: draft.payment_request,
-    address: draft.address,
-    description: draft.description,
     target: targetRef(request),
     receipts: [],
     frozen: null,
@@ -172,22 +189,19 @@ function newRow(work: Work, request: NewPayment, ref: PaymentRef, terms: Terms):
 }
 
 function startReceive(work: Work, payment: Payment): void {
-  const fail = (error: PaymentError) => work.move(payment, 'failed', 'failed', error);
+  const fail = (error: PaymentError) => work.move(payment, 'failed', error);
   if (payment.description === COMPLIANCE_DESCRIPTION) return fail(REJECTED);
   const account = work.look({ organization_id: payment.organization_id, id: payment.wallet_id });
   const refusal = account ? refusedReceive(payment.amount, account) : null;
   if (refusal) return fail(refusal);
   if (payment.payable === null && payment.fee_bps > 0) return fail(FEE_ON_ANY_AMOUNT);
-  work.job(payment, { kind: 'generate', run_at: payment.created_at, mine: true });
+  work.job(payment, firstJob(payment));
 }
 
 function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request: NewPayment): void {
   const { target } = request;
-  const fail = (error: PaymentError) => {
-    if (claim && work.holdsClaim(claim)) work.dropClaim(claim);
-    work.move(payment, 'failed', 'failed', error);
-  };
-  const account = work.wallet(payment.organization_id, payment.wallet_id);
+  const fail = (error: PaymentError) => work.move(payment, 'failed', error);
+  const account = work.wallet(payment);
   // A check is judged again when it becomes a payment: it reserved nothing.
   const refusal = refusedSend(payment.amount ?? 0n, account, work.usages.of(account), request.recipient);
   if (refusal) return fail(refusal);
@@ -198,18 +212,14 @@ function startSend(work: Work, payment: Payment, claim: KeyClaim | null, request
   if (claim && !work.holdsClaim(claim)) return fail(HASH_IN_USE);
   const receive = target ? work.payment(target) : undefined;
   if (target && claim && (!receive || !isPayable(receive, payment))) return fail(NOT_PAYABLE);
-  payment.hold_id = hold(work.posting, account, held, { payment_id: payment.id, at: work.time() });
+  payment.hold_id = hold(work.posting, account, held, work.reason(payment));
   payment.hold_amount = held;
   work.usages.add(account, countedSend(payment));
-  work.move(payment, receive ? 'claiming' : 'approved', 'held');
-  if (!receive) {
-    if (request.handover && !isOnChain(payment)) handOver(work, payment, request.handover);
-    else work.job(payment, { kind: 'dispatch', run_at: payment.created_at, mine: true });
-    return;
-  }
   // Paid inside: the key of its hash is the claim on the receive's invoice, which is cancelled at its node
   // before anything settles (semantics.md section 3). An address stays payable: nothing needs to be cancelled.
-  work.job(payment, { kind: 'internal', run_at: payment.created_at, mine: true });
+  work.move(payment, receive ? 'claiming' : 'approved');
+  if (!receive && request.handover && !isOnChain(payment)) handOver(work, payment, request.handover);
+  else work.job(payment, firstJob(payment));
 }
 
 function isPayable(receive: Payment, send: Payment): boolean {

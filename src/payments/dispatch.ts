@@ -1,11 +1,14 @@
 import type { LightningNode, PayRequest, SendOutcome } from '../lightning/node.ts';
 import { amountOf, decodeInvoice } from '../lightning/bolt11.ts';
 import { toSats } from '../core/money.ts';
-import { raiseAttention } from './attention.ts';
 import { chainDispatchCommand } from './chain.ts';
-import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
-import { dispatchCommand, failSendCommand, sendFailed, settleSendCommand, type Handover } from './settle.ts';
-import { callKey, isOnChain, refKey, refOf, type Payment } from './types.ts';
+import { advance, advanceAll, confirmationsOn, later, PAUSE_MS, type Engine, type Step } from './engine.ts';
+import { attentionRow, raiseAttention } from './records.ts';
+import { dispatchCommand, failSendCommand, settleSendCommand, type Handover } from './settle.ts';
+import { callKey, hashOf, isOnChain, refKey, sendFailed, type Payment } from './types.ts';
+
+// How sends reach their node. `dispatched` is committed before the call, so a process that dies anywhere here leaves either
+// a send that was never called, or one that `recover.ts` asks about; and no error on the way is taken for an outcome.
 
 /** A decision to call is acted on within this time, or not at all: the call's deadline counts from it. */
 const CALL_WITHIN_MS = 5000;
@@ -17,27 +20,15 @@ export const handoverTo = (engine: Engine, node: LightningNode): Handover | null
     : null;
 
 /** Hands sends that waited to their node: first the state is committed, only then the node is called. */
-export async function dispatch(engine: Engine, payments: readonly Payment[]): Promise<void> {
-  const [first] = payments;
-  if (!first) return;
-  const node = nodeOf(engine, first.node_id);
+export const dispatch: Step = async (engine, node, payments) => {
   const handover = handoverTo(engine, node);
   if (!handover) return waitForNode(engine, payments);
   const decided_at = performance.now();
-  const dispatched = await Promise.all(
-    payments
-      .filter((payment) => !isOnChain(payment))
-      .map((payment) =>
-        attempt(engine, payment, engine.writer.advance(dispatchCommand(refOf(payment), handover))),
-      ),
-  );
-  pay(
-    engine,
-    dispatched.filter((payment) => payment !== undefined),
-    decided_at,
-  );
+  const invoiced = payments.filter((payment) => !isOnChain(payment));
+  const dispatched = await advanceAll(engine, invoiced, (payment) => dispatchCommand(payment, handover));
+  pay(engine, node, dispatched, decided_at);
   await Promise.all(payments.filter(isOnChain).map((payment) => dispatchOnChain(engine, node, payment)));
-}
+};
 
 /** When the invoice of a Lightning send expires, ms; never for an address. */
 export const invoiceExpiry = (payment: Payment): number =>
@@ -48,72 +39,64 @@ async function waitForNode(engine: Engine, payments: readonly Payment[]): Promis
   const now_ms = engine.clock.now();
   const over = payments.filter((payment) => invoiceExpiry(payment) <= now_ms);
   const waiting = payments.filter((payment) => !over.includes(payment));
-  await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.retry));
+  await engine.jobs.putBack(waiting, PAUSE_MS.retry);
   const error = sendFailed('upstream_failure', 'the node could not be reached before the invoice expired');
-  await Promise.all(
-    over.map((payment) =>
-      attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['approved']))),
-    ),
-  );
+  await advanceAll(engine, over, (payment) => failSendCommand(payment, error, ['approved']));
 }
 
 /**
  * Calls the node for payments that are `dispatched`; outcomes arrive one by one, later. `decided_at` is when
  * this was decided (`performance.now()`): a process that slept since then leaves the payments to be tracked.
  */
-export function pay(engine: Engine, payments: readonly Payment[], decided_at: number): void {
-  const [first] = payments;
-  if (!first || performance.now() - decided_at > CALL_WITHIN_MS) return;
+export function pay(
+  engine: Engine,
+  node: LightningNode,
+  payments: readonly Payment[],
+  decided_at: number,
+): void {
+  if (performance.now() - decided_at > CALL_WITHIN_MS) return;
+  // Before the call: an answer may come before this function returns, and a call that is not known of may be repeated.
   for (const payment of payments) engine.calls.made(callKey(payment));
-  const outcomes = nodeOf(engine, first.node_id).pay(payments.map(payRequest));
+  const outcomes = node.pay(payments.map(payRequest));
   payments.forEach((payment, index) => {
-    const outcome = outcomes[index];
-    if (!outcome) return;
-    const told = outcome.catch((error: unknown): SendOutcome => ({
-      state: 'unknown',
-      detail: String(error),
-    }));
-    void told.then((end) => applyAnswer(engine, payment, end));
+    void outcomes[index]
+      ?.catch((error: unknown): SendOutcome => ({ state: 'unknown', detail: String(error) }))
+      .then((outcome) => {
+        // Only a loss leaves it open whether the call can still arrive.
+        if (outcome.state !== 'unknown') engine.calls.answered(callKey(payment));
+        return applyOutcome(engine, node, payment, outcome);
+      });
   });
 }
 
 const payRequest = (payment: Payment): PayRequest => ({
-  payment_hash: payment.payment_hash ?? '',
+  payment_hash: hashOf(payment),
   payment_request: payment.payment_request ?? '',
   amount_msats: payment.amount ?? 0n,
   amount_in_invoice: amountOf(payment.payment_request ?? '') !== null,
   max_fee_msats: payment.max_fee ?? 0n,
 });
 
-/** What a call itself brought: only its loss leaves it open whether it can still arrive. */
-function applyAnswer(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
-  if (outcome.state !== 'unknown') engine.calls.answered(callKey(payment));
-  return applyOutcome(engine, payment, outcome);
-}
-
 /** Ends a dispatched send as its node says; anything but the node's own terminal word changes nothing. */
-export async function applyOutcome(engine: Engine, payment: Payment, outcome: SendOutcome): Promise<void> {
+export async function applyOutcome(
+  engine: Engine,
+  node: LightningNode,
+  payment: Payment,
+  outcome: SendOutcome,
+): Promise<void> {
   if (outcome.state === 'settled') {
     if (isOlder(engine, payment, outcome.payment_index)) return raisePaidBefore(engine, payment);
-    await attempt(engine, payment, engine.writer.advance(settleSendCommand(payment, outcome)));
+    await advance(engine, payment, settleSendCommand(payment, outcome));
     engine.calls.forget(callKey(payment));
-  } else if (outcome.state === 'failed' && mayEnd(engine, payment)) {
+  } else if (outcome.state === 'failed' && engine.calls.over(callKey(payment), node.call_window_ms)) {
+    // The last word: no call of ours is on its way that could still pay.
     const error = sendFailed(outcome.code, outcome.detail);
-    await attempt(
-      engine,
-      payment,
-      engine.writer.advance(failSendCommand(payment, error, ['dispatched'], payment.calls)),
-    );
+    await advance(engine, payment, failSendCommand(payment, error, ['dispatched'], payment.calls));
     engine.calls.forget(callKey(payment));
   } else {
-    const pause_ms = outcome.state === 'not_sent' ? PAUSE_MS.retry : PAUSE_MS.track;
-    await engine.jobs.putBack([refOf(payment)], later(engine, pause_ms));
+    await engine.jobs.putBack([payment], outcome.state === 'not_sent' ? PAUSE_MS.retry : PAUSE_MS.track);
   }
 }
-
-/** Whether a failure is the last word: no call of ours is on its way that could still pay. */
-const mayEnd = (engine: Engine, payment: Payment): boolean =>
-  engine.calls.over(callKey(payment), nodeOf(engine, payment.node_id).call_window_ms);
 
 /** True for a payment of the same hash that the node had before this send was handed to it. */
 const isOlder = (engine: Engine, payment: Payment, payment_index: bigint | undefined): boolean =>
@@ -125,14 +108,14 @@ const isOlder = (engine: Engine, payment: Payment, payment_index: bigint | undef
 /** The operator paid this invoice from the same node, beside Coulomb: whose money it was, no rule can tell. */
 async function raisePaidBefore(engine: Engine, payment: Payment): Promise<void> {
   const detail = { node_id: payment.node_id, payment_hash: payment.payment_hash };
-  await raiseAttention(engine.db, [
-    { ...refOf(payment), payment_id: payment.id, kind: 'paid_before', detail },
-  ]);
-  await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.broadcast));
+  await raiseAttention(engine.db, [attentionRow(payment, 'paid_before', detail)]);
+  await engine.jobs.putBack([payment], PAUSE_MS.broadcast);
 }
 
 async function dispatchOnChain(engine: Engine, node: LightningNode, payment: Payment): Promise<void> {
   const built = await node.buildTransaction({
+    // The node knows the transaction by this name. Asked for again after a death, it makes void what it had built: only
+    // bytes that were stored are ever broadcast, and there is one set of them (threat 12).
     reference: refKey(payment),
     address: payment.address ?? '',
     amount_sats: toSats(payment.amount ?? 0n),
@@ -140,41 +123,33 @@ async function dispatchOnChain(engine: Engine, node: LightningNode, payment: Pay
   });
   if (built.state === 'later') {
     engine.log.info({ payment_id: payment.id, reason: built.detail }, 'transaction not built yet');
-    return engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.long));
+    return engine.jobs.putBack([payment], PAUSE_MS.long);
   }
   if (built.state === 'failed') {
     const error = sendFailed(built.code, built.detail, built.context);
-    await attempt(engine, payment, engine.writer.advance(failSendCommand(payment, error, ['approved'])));
+    await advance(engine, payment, failSendCommand(payment, error, ['approved']));
     return;
   }
   const command = chainDispatchCommand(
-    refOf(payment),
+    payment,
     built,
-    engine.config.confirmations[node.network] ?? 1,
+    confirmationsOn(engine, node),
     later(engine, PAUSE_MS.track),
   );
-  const stored = await attempt(engine, payment, engine.writer.advance(command));
+  const stored = await advance(engine, payment, command);
   if (stored) await broadcastStored(engine, node, [stored]);
 }
 
-interface StoredTransaction {
-  payment_id: string;
-  raw: string;
-}
-
 /** Broadcasts the stored bytes of dispatched on-chain sends, again and again until they confirm. */
-export async function broadcastStored(
-  engine: Engine,
-  node: LightningNode,
-  payments: readonly Payment[],
-): Promise<void> {
+export const broadcastStored: Step = async (engine, node, payments) => {
   for (const payment of payments) {
-    const [stored] = await engine.db.query<StoredTransaction>(
-      `SELECT payment_id, raw FROM chain_sends WHERE organization_id = $1 AND environment_id = $2 AND payment_id = $3`,
+    const [stored] = await engine.db.query<{ raw: string }>(
+      `SELECT raw FROM chain_sends WHERE organization_id = $1 AND environment_id = $2 AND payment_id = $3`,
       [payment.organization_id, payment.environment_id, payment.id],
       'read chain send',
     );
     if (!stored) throw new Error(`payment ${payment.id} is dispatched without a transaction`);
+    // A transaction that was taken may still fall out of mempools: it is offered again until it is in the chain.
     let pause_ms: number = PAUSE_MS.broadcast;
     try {
       await node.broadcast(stored.raw, refKey(payment));
@@ -182,6 +157,6 @@ export async function broadcastStored(
       pause_ms = PAUSE_MS.long;
       engine.log.warn({ err: error, payment_id: payment.id }, 'broadcast failed, will be repeated');
     }
-    await engine.jobs.putBack([refOf(payment)], later(engine, pause_ms));
+    await engine.jobs.putBack([payment], pause_ms);
   }
-}
+};

@@ -1,33 +1,24 @@
-import { withSpread, type Rate } from '../core/rate.ts';
-import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
+import { withSpread } from '../core/rate.ts';
+import { advance, PAUSE_MS, type Engine, type Step } from './engine.ts';
 import { exchangeCommand } from './receive.ts';
 import { refOf, type Payment } from './types.ts';
 
-/** The market's rate now, for the environments of a node; null while there is none. */
-export type CurrentRate = (scope: {
-  organization_id: string;
-  environment_id: string;
-  sandbox: boolean;
-}) => Promise<{ rate: Rate; quoted_at: string } | null>;
-
-/** Turns money in suspense into dollars as soon as there is a rate (semantics.md section 4). */
-export async function exchange(engine: Engine, payments: readonly Payment[]): Promise<void> {
+/**
+ * Turns money in suspense into dollars as soon as there is a rate (semantics.md section 4). One after the other: rate and
+ * spread are those of the moment at which each is exchanged.
+ */
+export const exchange: Step = async (engine, { sandbox }, payments) => {
   for (const payment of payments) {
-    const { sandbox } = nodeOf(engine, payment.node_id);
     const market = await engine.currentRate({ ...refOf(payment), sandbox });
     if (!market) {
       engine.log.info({ payment_id: payment.id }, 'no rate for money in suspense yet');
-      await engine.jobs.putBack([refOf(payment)], later(engine, PAUSE_MS.long));
+      await engine.jobs.putBack([payment], PAUSE_MS.long);
       continue;
     }
     const rate = withSpread(market.rate, await spreadOf(engine, payment), 'down');
-    await attempt(
-      engine,
-      payment,
-      engine.writer.advance(exchangeCommand(refOf(payment), { ...market, rate })),
-    );
+    await advance(engine, payment, exchangeCommand(payment, { ...market, rate }));
   }
-}
+};
 
 async function spreadOf(engine: Engine, payment: Payment): Promise<number> {
   const [line] = await engine.db.query<{ spread_bps: number }>(

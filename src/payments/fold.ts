@@ -1,6 +1,9 @@
 import { allowWholeTables, rowsParameter, sqlState, type Database, type Sql } from '../core/db.ts';
 import { AT_REST_SQL, STATUS_SQL } from './states.ts';
 
+// Keeps `payment_counts`: adds up what batches wrote beside their payments (`counts.ts`). One process at a time, in its own
+// transaction; payments are never late or locked because of it, and a fold that fails is only made again.
+
 /** Seconds that a row of `payment_counts` covers, each the sum of rows of the one before; 0 is all time. */
 export const WIDTHS = [10, 900, 86_400, 0] as const;
 const [FINEST] = WIDTHS;
@@ -10,11 +13,13 @@ export const COUNTED_BY_TIME = 2000;
 /** Deleted wallets that one fold moves, each with all the slots that it has payments in. */
 const MAX_DELETED = 100;
 
-const SORT = 'direction, kind, currency, status';
+/** Columns that tell one sort of payments of a line or wallet from another. */
+export const SORT = 'direction, kind, currency, status';
 const COLUMNS = `organization_id, scope_id, scope, width, slot, ${SORT}, count, oldest, newest`;
 const INSERT = `INSERT INTO payment_counts AS t (${COLUMNS})`;
 const SORT_OF_PAYMENT = `p.direction, p.kind, p.currency, ${STATUS_SQL}`;
-const COUNT_PAYMENTS = 'count(*), min(p.created_at), max(p.created_at)';
+/** What is counted of rows `p` of payments, or of their jobs. */
+export const COUNT_PAYMENTS = 'count(*), min(p.created_at), max(p.created_at)';
 const SUM_COUNTS = 'sum(c.count), min(c.oldest), max(c.newest)';
 const slot = (width: string | number, at: string): string =>
   `CASE WHEN ${width} = 0 THEN 'epoch'::timestamptz
@@ -58,32 +63,20 @@ export async function foldCounts(db: Database, wait_ms: number): Promise<boolean
   }
 }
 
-interface WalletKey {
-  organization_id: string;
-  wallet_id: string;
-}
-
-/** A sort of payments in one slot of ten seconds, of a line's live or deleted wallets, or of a wallet. */
-interface Cell {
-  organization_id: string;
-  environment_id: string;
-  scope: 'line' | 'inactive' | 'wallet';
-  scope_id: string;
-  direction: string;
-  kind: string;
-  currency: string;
-  status: string;
-  slot: string;
-}
+/** Rows that one statement answers and the next one takes as its parameter: nothing here looks into them. */
+type Rows = readonly object[];
 
 interface Added {
   folded: bigint;
   /** Wallets that now have enough payments to be counted by time. */
-  grown: WalletKey[] | null;
-  /** Cells that payments have left, counted anew: the oldest and the newest there are not known any more. */
-  cells: Cell[] | null;
-  /** The same of wallets that are not counted by time. */
-  small: WalletKey[] | null;
+  grown: Rows | null;
+  /**
+   * Cells that payments have left, counted anew: the oldest and the newest there are not known any more. A cell is a sort
+   * of payments in one slot of ten seconds, of a line's live or deleted wallets, or of a wallet.
+   */
+  cells: Rows | null;
+  /** Wallets that payments have left, of those that are not counted by time. */
+  small: Rows | null;
 }
 
 async function fold(sql: Sql): Promise<void> {
@@ -151,7 +144,7 @@ const OF_WALLETS = `
   WHERE ${AT_REST_SQL}`;
 const BY_SORT = 'GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9';
 
-async function countSmallAgain(sql: Sql, wallets: readonly WalletKey[]): Promise<void> {
+async function countSmallAgain(sql: Sql, wallets: Rows): Promise<void> {
   const rows = rowsParameter(wallets);
   await sql.query(
     `DELETE FROM payment_counts c USING json_to_recordset($1) AS r(organization_id uuid, wallet_id uuid)
@@ -177,7 +170,7 @@ const COUNT_CELLS = `
   FROM ${cellsBy(FINEST)}`;
 
 /** Counts cells anew from their payments, and whatever sums them from its parts. */
-async function countAgain(sql: Sql, cells: readonly Cell[]): Promise<void> {
+async function countAgain(sql: Sql, cells: Rows): Promise<void> {
   const rows = [rowsParameter(cells)];
   const clear = (width: number) =>
     sql.query(
@@ -213,14 +206,14 @@ async function countAgain(sql: Sql, cells: readonly Cell[]): Promise<void> {
 
 /** Moves the payments of wallets that were deleted from those of live wallets to the others of their line. */
 async function moveDeleted(sql: Sql): Promise<void> {
-  const wallets = await sql.query<WalletKey>(
+  const wallets = await sql.query(
     `UPDATE wallets SET inactive_counted = true WHERE (organization_id, id) IN (
        SELECT organization_id, id FROM wallets WHERE deleted_at IS NOT NULL AND NOT inactive_counted
        LIMIT ${MAX_DELETED})
      RETURNING organization_id, id AS wallet_id`,
   );
   if (wallets.length === 0) return;
-  const cells = await sql.query<Cell>(
+  const cells = await sql.query(
     `SELECT DISTINCT p.organization_id, p.environment_id, scope, p.line_of_credit_id AS scope_id,
        ${slot(FINEST, 'p.created_at')} AS slot, p.direction, p.kind, p.currency, ${STATUS_SQL} AS status
      FROM json_to_recordset($1) AS r(organization_id uuid, wallet_id uuid)
@@ -259,7 +252,7 @@ async function countAnew(sql: Sql): Promise<void> {
      SELECT p.organization_id, p.wallet_id, 'wallet', 0, 'epoch'::timestamptz, ${SORT_OF_PAYMENT}, ${COUNT_PAYMENTS}
      FROM payments p WHERE ${AT_REST_SQL} ${BY_SORT}`,
   );
-  const large = await sql.query<WalletKey>(
+  const large = await sql.query(
     `SELECT organization_id, scope_id AS wallet_id FROM payment_counts WHERE scope = 'wallet'
      GROUP BY organization_id, scope_id HAVING sum(count) >= ${COUNTED_BY_TIME}`,
   );

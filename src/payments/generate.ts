@@ -1,8 +1,12 @@
 import type { InvoiceRequest, LightningNode } from '../lightning/node.ts';
-import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
+import { advance, advanceAll, PAUSE_MS, type Engine, type Step } from './engine.ts';
 import { failReceiveCommand, generatedCommand } from './receive.ts';
 import { RECEIVE_DUST_MSATS } from './rules.ts';
-import { refKey, refOf, type Payment } from './types.ts';
+import { receiveFailed, refKey, type Payment } from './types.ts';
+
+// The first step of a receive: the node makes an invoice, an address, or both. After a death between its answer and our
+// commit they are asked for again, under the same reference: the node makes no second invoice, and an address that it gave
+// the first time was shown to nobody.
 
 const wantsInvoice = (payment: Payment): boolean => payment.kind !== 'onchain';
 
@@ -12,15 +16,12 @@ const wantsAddress = (payment: Payment): boolean =>
   (payment.kind === 'bip21' && (payment.payable === null || payment.payable >= RECEIVE_DUST_MSATS));
 
 /** Has the node make the invoices and addresses of new receives, and stores them. */
-export async function generate(engine: Engine, payments: readonly Payment[]): Promise<void> {
-  const [first] = payments;
-  if (!first) return;
-  const node = nodeOf(engine, first.node_id);
+export const generate: Step = async (engine, node, payments) => {
   if (!node.reachable()) return waitForNode(engine, payments, 'not connected');
   // A real node makes one after the other: each is stored as it comes, none waits for the last of its batch.
   const groups = node.sandbox ? [payments] : payments.map((payment) => [payment]);
   await Promise.all(groups.map((group) => makeOrWait(engine, node, group)));
-}
+};
 
 async function makeOrWait(engine: Engine, node: LightningNode, payments: readonly Payment[]): Promise<void> {
   try {
@@ -44,7 +45,7 @@ async function make(engine: Engine, node: LightningNode, payments: readonly Paym
   await Promise.all(
     payments.map((payment) => {
       const made = { invoice: invoiceOf.get(payment) ?? null, address: addressOf.get(payment) ?? null };
-      return attempt(engine, payment, engine.writer.advance(generatedCommand(payment, made)));
+      return advance(engine, payment, generatedCommand(payment, made));
     }),
   );
 }
@@ -64,15 +65,7 @@ async function waitForNode(engine: Engine, payments: readonly Payment[], cause: 
   const over = payments.filter((payment) => Date.parse(payment.expires_at ?? '') <= now_ms);
   const waiting = payments.filter((payment) => !over.includes(payment));
   engine.log.warn({ err: cause, waiting: waiting.length, failed: over.length }, 'the node made no invoices');
-  await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.retry));
-  const error = {
-    type: 'receive_failed',
-    code: 'upstream_failure',
-    detail: 'the node could not be reached in time',
-  };
-  await Promise.all(
-    over.map((payment) =>
-      attempt(engine, payment, engine.writer.advance(failReceiveCommand(refOf(payment), error))),
-    ),
-  );
+  await engine.jobs.putBack(waiting, PAUSE_MS.retry);
+  const error = receiveFailed('upstream_failure', 'the node could not be reached in time');
+  await advanceAll(engine, over, (payment) => failReceiveCommand(payment, error));
 }

@@ -61,17 +61,12 @@ export class NodeHistories {
     const before = await this.#stored(node.id);
     const index = await node.paymentIndex();
     if (before && index < before.payment_index) await this.#lost(node.id, index, before);
-    else {
-      await this.#db.query(
-        'INSERT INTO node_state (node_id, payment_index) VALUES ($1, $2) ON CONFLICT DO NOTHING',
-        [node.id, index],
-      );
-      await this.#raise(node.id, index);
-    }
+    else await this.#raise(node.id, index);
     const now = await this.#stored(node.id);
     this.#known.set(node.id, { epoch: now?.history_epoch ?? 0, index });
   }
 
+  /** The node paid up to here. Not awaited by who pays: a crash before the flush only makes a loss a little harder to see. */
   indexSeen(node_id: string, index: bigint): void {
     const history = this.#known.get(node_id);
     if (!history || index <= history.index) return;
@@ -100,6 +95,7 @@ export class NodeHistories {
   }
 
   async #lost(node_id: string, payment_index: bigint, before: StoredState): Promise<void> {
+    // Once, though several servers notice: the epoch that each of them read is raised by the first.
     await this.#db.query(
       `UPDATE node_state SET payment_index = $2, history_epoch = history_epoch + 1
        WHERE node_id = $1 AND history_epoch = $3`,
@@ -112,9 +108,12 @@ export class NodeHistories {
     this.#dirty.delete(node_id);
   }
 
+  /** Never lowers it: another server may have seen more. */
   #raise(node_id: string, index: bigint): Promise<unknown> {
     return this.#db.query(
-      'UPDATE node_state SET payment_index = $2 WHERE node_id = $1 AND payment_index < $2',
+      `INSERT INTO node_state (node_id, payment_index) VALUES ($1, $2)
+       ON CONFLICT (node_id) DO UPDATE SET payment_index = excluded.payment_index
+       WHERE node_state.payment_index < excluded.payment_index`,
       [node_id, index],
       'raise payment index',
     );

@@ -1,5 +1,5 @@
 import { creditReceive } from './receive.ts';
-import { captureSend, expectState, fundsOf } from './settle.ts';
+import { captureSend, expectState } from './settle.ts';
 import { heldAt, type Payment, type PaymentRef } from './types.ts';
 import type { Command } from './work.ts';
 
@@ -15,14 +15,12 @@ export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Co
     const target = work.payment(receive);
     if (!target) throw new Error(`receive ${receive.id} of internal payment ${send.id} is missing`);
     const amount = payment.amount ?? 0n;
-    const funds = fundsOf(payment);
-    const from = work.wallet(payment.organization_id, payment.wallet_id);
-    const to = work.wallet(target.organization_id, target.wallet_id);
+    const from = work.wallet(payment);
+    const to = work.wallet(target);
     const direct = from.organization_id === to.organization_id && from.node_id === to.node_id;
     captureSend(work, payment, 0n, direct ? { wallet: to } : { node_id: from.node_id, kind: 'channels' });
-    payment.receipts = [shortcircuit(amount, target.id, funds.hold_id)];
-    work.move(payment, 'completed', 'completed');
-    work.job(payment, null);
+    payment.receipts = [shortcircuit(amount, target.id, payment.hold_id)];
+    work.move(payment, 'completed');
     creditReceive(
       work,
       target,
@@ -32,7 +30,7 @@ export const settleInternalCommand = (send: PaymentRef, receive: PaymentRef): Co
       direct ? null : { node_id: to.node_id, kind: 'channels' },
       // It was claimed, and with that taken, when the send was held.
       Date.parse(heldAt(payment)),
-      (ledger_id) => shortcircuit(amount, payment.id, ledger_id),
+      shortcircuit(amount, payment.id, null),
     );
     return payment;
   },

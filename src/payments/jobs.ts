@@ -3,8 +3,10 @@ import type pg from 'pg';
 import type { Logger } from 'pino';
 import { rowsParameter, type Database } from '../core/db.ts';
 import { timeText, type Clock } from '../core/clock.ts';
-import type { JobKind, PaymentRef } from './types.ts';
-import { refKey } from './types.ts';
+import { refKey, refOf, type JobKind, type PaymentRef } from './types.ts';
+
+// Which payments this process moves on (docs/decisions/0002). A payment has one job, made in the transaction of the step
+// before it, so none is forgotten; that a job is taken is a hint and no lock: steps check the payment's state themselves.
 
 export interface Job extends PaymentRef {
   kind: JobKind;
@@ -13,6 +15,7 @@ export interface Job extends PaymentRef {
 }
 
 const LOCK_CLASS = 7_001_001;
+// Most steps follow one another in memory: what waits for the poll waited for a time, or was somebody else's.
 const POLL_MS = 500;
 const TAKE_LIMIT = 500;
 // A job of ours that nothing works on any more (the database was away when it should have been put back).
@@ -20,6 +23,7 @@ const FORGOTTEN_MS = 10_000;
 
 const COLUMNS = 'j.organization_id, j.environment_id, j.payment_id AS id, j.kind, j.node_id, j.attempts';
 
+// SKIP LOCKED: two servers that poll at once share what is due instead of waiting for each other.
 const TAKE_DUE = `
   UPDATE jobs j SET worker = $1 FROM (
     SELECT organization_id, environment_id, payment_id FROM jobs
@@ -31,6 +35,7 @@ const TAKE_DUE = `
 
 const FORGOTTEN = `SELECT ${COLUMNS} FROM jobs j WHERE worker = $1 AND run_at < $2 ORDER BY run_at LIMIT $3`;
 
+// Advisory locks end with their connection, however the process ended: no lease has to run out (threat 8).
 const TAKE_FROM_DEAD = `
   UPDATE jobs j SET worker = $1 FROM (
     SELECT organization_id, environment_id, payment_id FROM jobs
@@ -81,8 +86,11 @@ export class JobBoard {
     await this.#client?.end().catch(() => {});
   }
 
-  /** Puts jobs back for whoever takes them first from `run_at` on. */
-  async putBack(refs: readonly PaymentRef[], run_at: string): Promise<void> {
+  /**
+   * Puts jobs back for whoever takes them first after a pause. Only those that are this process's still: what was
+   * settled, or taken by others meanwhile, stays as it is.
+   */
+  async putBack(refs: readonly PaymentRef[], pause_ms: number): Promise<void> {
     if (refs.length === 0) return;
     try {
       await this.#db.query(
@@ -90,7 +98,7 @@ export class JobBoard {
          FROM json_to_recordset($1) AS r(organization_id uuid, environment_id uuid, id uuid)
          WHERE j.organization_id = r.organization_id AND j.environment_id = r.environment_id
            AND j.payment_id = r.id AND j.worker = $3`,
-        [rowsParameter(refs), run_at, this.worker],
+        [rowsParameter(refs.map(refOf)), timeText(this.#clock.now() + pause_ms), this.worker],
         'put jobs back',
       );
     } catch (error) {
@@ -98,14 +106,14 @@ export class JobBoard {
     }
   }
 
-  /** Marks payments as being worked on in this process. */
-  busy(keys: readonly string[]): void {
-    for (const key of keys) this.#active.set(key, (this.#active.get(key) ?? 0) + 1);
+  /** Marks payments as being worked on in this process; counted, since one may be handed on and taken at the same time. */
+  busy(refs: readonly PaymentRef[]): void {
+    for (const key of refs.map(refKey)) this.#active.set(key, (this.#active.get(key) ?? 0) + 1);
   }
 
   /** The process is done with them; a job still carrying its number will be handled again. */
-  done(keys: readonly string[]): void {
-    for (const key of keys) {
+  done(refs: readonly PaymentRef[]): void {
+    for (const key of refs.map(refKey)) {
       const count = this.#active.get(key) ?? 0;
       if (count <= 1) this.#active.delete(key);
       else this.#active.set(key, count - 1);
@@ -147,7 +155,7 @@ export class JobBoard {
   #claim(jobs: Job[]): void {
     const fresh = jobs.filter((job) => !this.#active.has(refKey(job)));
     if (fresh.length === 0) return;
-    this.busy(fresh.map(refKey));
+    this.busy(fresh);
     this.#handle(fresh);
   }
 }

@@ -1,6 +1,6 @@
 import type { WalletAccount } from '../ledger/ledger.ts';
 import type { CountedSend, Usage } from '../policies/usage.ts';
-import { heldAt, type Payment, type PaymentError } from './types.ts';
+import { heldAt, receiveFailed, type Payment, type PaymentError } from './types.ts';
 
 // What a wallet's policies allow (semantics.md section 4). Amounts are principals on the rail, in msats.
 
@@ -15,8 +15,10 @@ export type Recipient = 'unlisted' | 'sanctioned' | 'unknown';
 const isTooLarge = (amount: bigint, { max_payment }: Limits): boolean =>
   max_payment !== null && amount > max_payment;
 
+const TOO_LARGE = "the amount is above the wallet's maximum for one payment";
+
 function whyNot(amount: bigint, limits: Limits, usage: Usage, recipient: Recipient): string | null {
-  if (isTooLarge(amount, limits)) return "the amount is above the wallet's maximum for one payment";
+  if (isTooLarge(amount, limits)) return TOO_LARGE;
   if (limits.sends_per_minute !== null && usage.sends >= limits.sends_per_minute)
     return 'the wallet made as many sends in the last minute as its policy allows';
   if (limits.send_volume !== null && usage.volume + amount > limits.send_volume)
@@ -41,8 +43,7 @@ export function refusedSend(
 /** Why a wallet's policies refuse a receive, or null; of any amount (null) there is nothing to judge. */
 export function refusedReceive(amount: bigint | null, limits: Limits): PaymentError | null {
   if (amount === null || !isTooLarge(amount, limits)) return null;
-  const detail = "refused by policy: the amount is above the wallet's maximum for one payment";
-  return { type: 'receive_failed', code: 'rejected', detail };
+  return receiveFailed('rejected', `refused by policy: ${TOO_LARGE}`);
 }
 
 /** A held send as it counts against its wallet's policies. */

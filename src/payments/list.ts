@@ -1,53 +1,48 @@
+import { Type, type Static } from 'typebox';
 import { bindingOf, readCursor, writeCursor } from '../core/cursor.ts';
 import type { Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import { stringifyJson } from '../core/json.ts';
+import { oneOf, uint32, uuid } from '../core/schema.ts';
+import { PAYMENT_FILTERS } from './filters.ts';
 import { areMovingOrChecks, statesOf } from './states.ts';
-import type { Payment } from './types.ts';
+import { refKey, type Payment } from './types.ts';
+import { paymentView } from './view.ts';
 
-/** Filters and paging of GET /payments, as validated. */
-export interface ListQuery {
-  offset?: number;
-  limit?: number;
-  cursor?: string;
-  pagination?: 'offset' | 'cursor';
-  wallet_id?: string;
-  line_of_credit_id?: string;
-  payment_category?: string;
-  metadata?: Record<string, string>;
-  statuses?: string[];
-  sort_key?: 'created_at' | 'updated_at';
-  sort_order?: 'ASC' | 'DESC';
-  kind?: string;
-  direction?: string;
-  start_date?: string;
-  end_date?: string;
-  check_only?: boolean;
-}
+// GET /payments. A page is ids and row versions from an index, then the rows that were not rendered before; no query here
+// may read more of the table than it shows, however many payments there are.
 
-export interface Page {
-  items: string[];
-  offset: number;
-  limit: number;
-  total?: bigint;
-  next_cursor?: string | null;
-  has_more?: boolean;
-}
+/** Filters and paging of GET /payments. */
+export const LIST_QUERY = Type.Object({
+  offset: Type.Optional(uint32({ deprecated: true, description: 'Replaced by cursors' })),
+  limit: Type.Optional(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
+  cursor: Type.Optional(
+    Type.String({ description: 'next_cursor of the page before, with the same filters and sort' }),
+  ),
+  pagination: Type.Optional(oneOf(['offset', 'cursor'])),
+  wallet_id: Type.Optional(uuid()),
+  line_of_credit_id: Type.Optional(uuid()),
+  payment_category: Type.Optional(oneOf(['standard', 'treasury'])),
+  sort_key: Type.Optional(oneOf(['created_at', 'updated_at'])),
+  sort_order: Type.Optional(oneOf(['ASC', 'DESC'])),
+  ...PAYMENT_FILTERS,
+  check_only: Type.Optional(
+    Type.Boolean({ description: 'true: only policy checks; false: none of them (ours)' }),
+  ),
+});
+type ListQuery = Static<typeof LIST_QUERY>;
 
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
 
 /** Renders payments to JSON, remembering what it rendered by row version. */
-export type Renderer = (sql: Sql, rows: readonly RowVersion[], scope: Scope) => Promise<string[]>;
+type Renderer = (sql: Sql, rows: readonly RowVersion[], scope: EnvironmentRef) => Promise<string[]>;
 
-export interface RowVersion {
+interface RowVersion {
   id: string;
   /** xmin: the transaction that wrote this version of the row. */
   version: string;
   sort_value: string;
-}
-
-export interface Scope {
-  organization_id: string;
-  environment_id: string;
 }
 
 interface Where {
@@ -55,7 +50,7 @@ interface Where {
   values: unknown[];
 }
 
-function whereOf(scope: Scope, query: ListQuery): Where {
+function whereOf(scope: EnvironmentRef, query: ListQuery): Where {
   const values: unknown[] = [scope.organization_id, scope.environment_id];
   const terms = ['p.organization_id = $1', 'p.environment_id = $2'];
   const add = (term: (parameter: string) => string, value: unknown): void => {
@@ -78,7 +73,7 @@ function whereOf(scope: Scope, query: ListQuery): Where {
 }
 
 /** What a cursor is bound to: scope, filters and sort, but not the page size. */
-function boundTo(scope: Scope, query: ListQuery, sort: { key: string; order: string }): string {
+function boundTo(scope: EnvironmentRef, query: ListQuery, sort: { key: string; order: string }): string {
   const { offset: _o, limit: _l, cursor: _c, pagination: _p, metadata, statuses, ...filters } = query;
   const sorted = (pairs: [string, unknown][]) => pairs.sort(([a], [b]) => (a < b ? -1 : 1));
   return bindingOf([
@@ -130,14 +125,14 @@ function sourceOf(query: ListQuery, key: 'created_at' | 'updated_at'): Source {
   return { from: () => SOURCE[key], column: COLUMN[key], id: ID[key], counted: () => 'payments p' };
 }
 
-/** One page of payments, in either pagination; items are rendered JSON. Throws `invalid_cursor`. */
+/** One page of payments as JSON text, in either pagination. Throws `invalid_cursor`. */
 export async function listPayments(
   sql: Sql,
   secret: Buffer,
-  scope: Scope,
+  scope: EnvironmentRef,
   query: ListQuery,
   render: Renderer,
-): Promise<Page> {
+): Promise<string> {
   const limit = Math.min(query.limit ?? DEFAULT_LIMIT, MAX_LIMIT);
   const sort = { key: query.sort_key ?? 'created_at', order: query.sort_order ?? 'DESC' } as const;
   const { from, counted, column, id } = sourceOf(query, sort.key);
@@ -149,8 +144,10 @@ export async function listPayments(
     const position = readCursor(secret, bound_to, query.cursor);
     const compare = sort.order === 'ASC' ? '>' : '<';
     const n = where.values.push(position.value, position.id);
+    // The id decides between payments of one time: a page begins right behind the last one of the page before.
     where.text += ` AND (${column}, ${id}) ${compare} ($${n - 1}::timestamptz, $${n}::uuid)`;
   }
+  // One more than is shown says whether there is another page.
   const read = limit === 0 ? 0 : limit + 1;
   const sorted = `ORDER BY ${column} ${sort.order}, ${id} ${sort.order}`;
   const rows = await sql.query<RowVersion>(
@@ -161,28 +158,19 @@ export async function listPayments(
   const shown = rows.slice(0, limit);
   const has_more = rows.length > limit;
   const items = await render(sql, shown, scope);
-  const last = shown.at(-1);
+  const page = (end: object): string =>
+    // Items are spliced in as the text that they are.
+    `{"items":[${items.join(',')}],${JSON.stringify({ offset, limit, ...end, has_more }).slice(1)}`;
   if (by_cursor) {
-    const next = has_more && last ? { value: last.sort_value, id: last.id } : null;
-    return { items, offset: 0, limit, next_cursor: next && writeCursor(secret, bound_to, next), has_more };
+    const last = has_more ? shown.at(-1) : undefined;
+    const next = last && writeCursor(secret, bound_to, { value: last.sort_value, id: last.id });
+    return page({ next_cursor: next ?? null });
   }
   const [count] = await sql.query<{ total: bigint }>(
     `SELECT count(*) AS total FROM ${counted(where.text)} WHERE ${where.text}`,
     where.values,
   );
-  return { items, offset, limit, total: count?.total ?? 0n, has_more };
-}
-
-/** The page as JSON text: items are spliced in as they are. */
-export function pageJson(page: Page): string {
-  const rest = JSON.stringify({
-    offset: page.offset,
-    limit: page.limit,
-    ...(page.total === undefined ? {} : { total: Number(page.total) }),
-    ...(page.next_cursor === undefined ? {} : { next_cursor: page.next_cursor }),
-    has_more: page.has_more,
-  });
-  return `{"items":[${page.items.join(',')}],${rest.slice(1)}`;
+  return page({ total: Number(count?.total ?? 0n) });
 }
 
 // About 1.5 kB each: at most some 30 MB.
@@ -192,14 +180,10 @@ const MAX_RENDERED = 20_000;
  * Renders each version of a row once. What is remembered can never be stale: it is looked up by the
  * version that the page's own query has just read.
  */
-export function createRenderer(show: (payment: Payment) => string): Renderer {
+export function createRenderer(): Renderer {
   const rendered = new Map<string, { version: string; json: string }>();
-  const remember = (id: string, version: string, json: string): void => {
-    if (rendered.size >= MAX_RENDERED) rendered.clear();
-    rendered.set(id, { version, json });
-  };
   return async (sql, rows, scope) => {
-    const keyOf = (id: string) => `${scope.organization_id}/${scope.environment_id}/${id}`;
+    const keyOf = (id: string) => refKey({ ...scope, id });
     const shown = new Map<string, string>();
     for (const { id, version } of rows) {
       const known = rendered.get(keyOf(id));
@@ -214,9 +198,11 @@ export function createRenderer(show: (payment: Payment) => string): Renderer {
         'render payments',
       );
       for (const { version, ...payment } of found) {
-        const json = show(payment);
+        const json = stringifyJson(paymentView(payment));
         shown.set(payment.id, json);
-        remember(keyOf(payment.id), version, json);
+        // Emptied as a whole: what is asked for again is rendered again, which costs less than keeping an order.
+        if (rendered.size >= MAX_RENDERED) rendered.clear();
+        rendered.set(keyOf(payment.id), { version, json });
       }
     }
     return rows.flatMap(({ id }) => shown.get(id) ?? []);

@@ -1,34 +1,32 @@
-import type { Logger } from 'pino';
 import { createLane, type Lane } from '../core/batch.ts';
-import { createTimestamps, type Clock } from '../core/clock.ts';
-import type { Database } from '../core/db.ts';
+import { createTimestamps } from '../core/clock.ts';
 import type { LightningNode } from '../lightning/node.ts';
-import type { Created } from './create.ts';
+import { createCalls } from './calls.ts';
+import { firstJob, type Created } from './create.ts';
 import { applyOutcome, broadcastStored, dispatch, pay } from './dispatch.ts';
-import { exchange, type CurrentRate } from './exchange.ts';
-import { createStep, later, PAUSE_MS, type Engine, type EngineConfig } from './engine.ts';
+import { createStep, PAUSE_MS, type Engine, type Step } from './engine.ts';
+import { exchange } from './exchange.ts';
 import { generate } from './generate.ts';
+import { NodeHistories } from './history.ts';
 import { settleInside } from './inside.ts';
 import { JobBoard, type Job } from './jobs.ts';
-import { createCalls } from './calls.ts';
-import { NodeHistories } from './history.ts';
 import { COMPARE_FROM_START, compareInvoices, creditSettled, expire, track } from './recover.ts';
 import { scanChain } from './scan.ts';
 import { readPayments } from './store.ts';
-import { isOnChain, refKey, refOf, type JobKind, type Payment, type PaymentRef } from './types.ts';
+import { refKey, type JobKind, type Payment, type PaymentRef } from './types.ts';
 import { createWriter } from './writer.ts';
 
-export interface PaymentsDeps {
-  db: Database;
-  clock: Clock;
-  log: Logger;
-  nodes: ReadonlyMap<string, LightningNode>;
-  config: EngineConfig;
-  currentRate: CurrentRate;
+// Where payments are set in motion: a lane per node and kind of job, the board that takes jobs which are due, and the
+// listeners of every node. What a job does is in the file of its step; nothing here decides about a payment.
+
+export interface PaymentsDeps extends Pick<
+  Engine,
+  'db' | 'clock' | 'log' | 'nodes' | 'config' | 'currentRate'
+> {
   /** Runs when a node has connected, before anything is sent through it, and whenever its chain changed. */
   onNode(node: LightningNode): Promise<void>;
   /** Runs after each commit that wrote events, with the highest number of them. */
-  onEvents?: (last: bigint) => void;
+  onEvents(last: bigint): void;
 }
 
 /** Everything that moves payments in this process. */
@@ -42,65 +40,60 @@ export interface PaymentEngine {
   queueDepth(): number;
 }
 
-const STEP_OF_STATE: Partial<Record<Payment['state'], JobKind>> = {
-  generating: 'generate',
-  approved: 'dispatch',
-  claiming: 'internal',
-};
-
+// How late a payment may be that no subscription told of: rarely needed, so that it may cost a page of lookups.
 const NODE_TIMER_MS = 10_000;
 // A real node takes milliseconds for an invoice: what is asked for meanwhile does not wait for those under way.
 const REAL_NODE_CALLS = 16;
 
-/** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
-export function createPayments(deps: PaymentsDeps): PaymentEngine {
-  const { db, clock, log, config, nodes, currentRate } = deps;
-  const jobs = new JobBoard({ db, clock, log });
-  const writer = createWriter({
-    db,
-    time: createTimestamps(clock),
-    worker: jobs.worker,
-    max_batch: config.max_batch,
-    max_queue: config.max_queue,
-    ...(deps.onEvents ? { onEvents: deps.onEvents } : {}),
-  });
-  const histories = new NodeHistories(db, log);
-  const calls = createCalls();
-  const engine: Engine = { db, clock, log, config, nodes, writer, jobs, histories, calls, currentRate };
-  const steps = new Map([...nodes.values()].map((node) => [node.id, nodeSteps(engine, node)]));
-  const calling = new Map([...nodes.keys()].map((node_id) => [node_id, createCalling(engine)]));
-  const scans = new Map(
-    [...nodes.values()].map((node) => [node.id, singleFlight(() => scanChain(engine, node))]),
-  );
+/** What each kind of job does, and how many batches of it may run at once at one node. */
+const STEPS: Record<JobKind, [step: Step, at_once: number]> = {
+  generate: [generate, 2],
+  dispatch: [dispatch, 2],
+  internal: [settleInside, 2],
+  expire: [expire, 1],
+  track: [track, 1],
+  exchange: [exchange, 1],
+  chain: [broadcastStored, 1],
+};
 
-  const timer = nodeTimer(engine, scans);
-  const listeners = createListeners(engine, scans, timer.look, deps.onNode);
+/** Builds the engine: lanes, job board and the listeners of every node. Nothing runs before `start`. */
+export function createPayments({ onNode, onEvents, ...deps }: PaymentsDeps): PaymentEngine {
+  const { db, clock, log, nodes } = deps;
+  const jobs = new JobBoard({ db, clock, log });
+  const time = createTimestamps(clock);
+  const { max_batch, max_queue } = deps.config;
+  const writer = createWriter({ db, time, worker: jobs.worker, max_batch, max_queue, onEvents });
+  const histories = new NodeHistories(db, log);
+  const engine: Engine = { ...deps, writer, jobs, histories, calls: createCalls() };
+  const ways: Ways = new Map([...nodes.values()].map((node) => [node.id, wayThrough(engine, node)]));
   return {
     engine,
     begin({ payment, decided_at }) {
+      const way = ways.get(payment.node_id);
       if (payment.state === 'dispatched') {
-        void calling.get(payment.node_id)?.submit({ payment, decided_at });
+        void way?.calling.submit({ payment, decided_at });
         return;
       }
-      const kind = STEP_OF_STATE[payment.state];
+      const kind = firstJob(payment);
       if (!kind) return;
-      jobs.busy([refKey(payment)]);
-      enter(steps, kind, payment);
+      jobs.busy([payment]);
+      void way?.steps.get(kind)?.submit(payment);
     },
     async start() {
-      for (const node of nodes.values()) await listeners.start(node);
+      for (const way of ways.values()) await listen(engine, way, onNode);
       await jobs.start((taken) => {
-        void handle(engine, steps, taken).catch((error: unknown) => {
+        void handle(engine, ways, taken).catch((error: unknown) => {
           log.warn({ err: error }, 'jobs taken but not read, found again by their age');
-          jobs.done(taken.map(refKey));
+          jobs.done(taken);
         });
       });
-      timer.start();
+      for (const { watch } of ways.values()) watch.start();
     },
     async stop() {
-      await timer.stop();
+      await Promise.all([...ways.values()].map(({ watch }) => watch.stop()));
       await writer.idle();
-      for (const lanes of steps.values()) for (const lane of Object.values(lanes)) await lane.idle();
+      for (const { steps } of ways.values()) for (const lane of steps.values()) await lane.idle();
+      // What a step did last may still be on its way to the database.
       await writer.idle();
       await jobs.stop();
       await histories.stop();
@@ -109,48 +102,47 @@ export function createPayments(deps: PaymentsDeps): PaymentEngine {
   };
 }
 
-type Steps = ReadonlyMap<string, Record<JobKind, Lane<Payment, void>>>;
+/** What leads through one node: a node that hangs holds up its own payments only. */
+interface Way {
+  node: LightningNode;
+  /** By kind of job; a newer server on the same database may have kinds that this one does not know. */
+  steps: ReadonlyMap<string, Lane<Payment, void>>;
+  calling: Lane<Created, void>;
+  /** Reads the node's chain: one at a time, and once more for whoever asks meanwhile. */
+  scan: () => Promise<void>;
+  watch: ReturnType<typeof watchNode>;
+}
+type Ways = ReadonlyMap<string, Way>;
 
-function enter(steps: Steps, kind: JobKind, payment: Payment): void {
-  const lane = steps.get(payment.node_id)?.[kind];
-  if (lane) void lane.submit(payment);
+function wayThrough(engine: Engine, node: LightningNode): Way {
+  const steps = new Map<string, Lane<Payment, void>>();
+  for (const [name, [step, at_once]] of Object.entries(STEPS)) {
+    const concurrency = step === generate && !node.sandbox ? REAL_NODE_CALLS : at_once;
+    steps.set(name, createStep(engine, node, step, { name, concurrency }));
+  }
+  const scan = singleFlight(() => scanChain(engine, node));
+  return { node, steps, calling: createCalling(engine, node), scan, watch: watchNode(engine, node, scan) };
 }
 
 /** Jobs that the board took: each goes to its node's lane, those of nodes that are not here back to the board. */
-async function handle({ db, clock, jobs }: Engine, steps: Steps, taken: readonly Job[]): Promise<void> {
-  const known = taken.filter(({ node_id }) => steps.has(node_id));
+async function handle({ db, jobs }: Engine, ways: Ways, taken: readonly Job[]): Promise<void> {
+  const known = taken.filter(({ node_id }) => ways.has(node_id));
   const rows = new Map((await readPayments(db, known)).map((payment) => [refKey(payment), payment]));
   for (const job of known) {
     const payment = rows.get(refKey(job));
-    if (payment) enter(steps, job.kind, payment);
-    else jobs.done([refKey(job)]);
+    if (payment) void ways.get(job.node_id)?.steps.get(job.kind)?.submit(payment);
+    else jobs.done([job]);
   }
-  const unknown = taken.filter(({ node_id }) => !steps.has(node_id));
-  await jobs.putBack(unknown, new Date(clock.now() + PAUSE_MS.long).toISOString());
-  jobs.done(unknown.map(refKey));
+  const unknown = taken.filter(({ node_id }) => !ways.has(node_id));
+  await jobs.putBack(unknown, PAUSE_MS.long);
+  jobs.done(unknown);
 }
 
-/** The lanes of one node: a node that hangs holds up its own payments only. */
-function nodeSteps(engine: Engine, { sandbox }: LightningNode): Record<JobKind, Lane<Payment, void>> {
-  return {
-    generate: createStep(engine, 'generate', sandbox ? 2 : REAL_NODE_CALLS, (payments) =>
-      generate(engine, payments),
-    ),
-    dispatch: createStep(engine, 'dispatch', 2, (payments) => dispatch(engine, payments)),
-    internal: createStep(engine, 'internal', 2, (payments) => settleInside(engine, payments)),
-    expire: createStep(engine, 'expire', 1, (payments) => expire(engine, payments)),
-    track: createStep(engine, 'track', 1, (payments) => track(engine, payments)),
-    exchange: createStep(engine, 'exchange', 1, (payments) => exchange(engine, payments)),
-    chain: createStep(engine, 'chain', 1, async (payments) => {
-      const [first] = payments;
-      const node = first && engine.nodes.get(first.node_id);
-      if (node) await broadcastStored(engine, node, payments.filter(isOnChain));
-    }),
-  };
-}
-
-/** Calls a node for sends that were made and handed over in one commit: those of one batch go in one call of the port. */
-const createCalling = (engine: Engine): Lane<Created, void> =>
+/**
+ * Calls a node for sends that were made and handed over in one commit: those of one batch go in one call of the port. Their
+ * job is `track`, due when an answer should have come: what is not called here is found by it.
+ */
+const createCalling = (engine: Engine, node: LightningNode): Lane<Created, void> =>
   createLane<Created, void>({
     max_batch: engine.config.max_batch,
     max_queue: Number.MAX_SAFE_INTEGER, // bounded by the lane of commands that feeds it
@@ -158,12 +150,12 @@ const createCalling = (engine: Engine): Lane<Created, void> =>
     run: async (created) => {
       const payments = created.map(({ payment }) => payment);
       try {
-        pay(engine, payments, Math.min(...created.map(({ decided_at }) => decided_at)));
+        pay(engine, node, payments, Math.min(...created.map(({ decided_at }) => decided_at)));
       } catch (error) {
         engine.log.warn({ err: error, payments: payments.length }, 'node not called, will be tried again');
-        await engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.track));
+        await engine.jobs.putBack(payments, PAUSE_MS.track);
       }
-      return created.map(() => ({ ok: true as const, value: undefined }));
+      return created.map(() => ({ ok: true, value: undefined }));
     },
   });
 
@@ -187,40 +179,29 @@ function singleFlight(work: () => Promise<void>): () => Promise<void> {
   return run;
 }
 
-function createListeners(
-  engine: Engine,
-  scans: ReadonlyMap<string, () => Promise<void>>,
-  look: (node: LightningNode) => Promise<void>,
-  onNode: PaymentsDeps['onNode'],
-) {
-  const lastSettled = async (node_id: string): Promise<bigint> => {
-    const [row] = await engine.db.query<{ last: bigint | null }>(
-      'SELECT max(settle_index) AS last FROM payment_keys WHERE node_id = $1 AND settle_index IS NOT NULL',
-      [node_id],
-      'last settle index',
-    );
-    return row?.last ?? 0n;
-  };
-  return {
-    start: (node: LightningNode): Promise<void> =>
-      node.start({
-        async connected(identity) {
-          await engine.histories.connected(node, identity);
-          await onNode(node);
-          const settle_index = await lastSettled(node.id);
-          void look(node);
-          return { settle_index };
-        },
-        indexSeen: (index) => engine.histories.indexSeen(node.id, index),
-        settled: (invoices) => creditSettled(engine, node, invoices),
-        ended: async (payment_hash, outcome) => {
-          const payment = await sendOfHash(engine, node.id, payment_hash);
-          if (payment) await applyOutcome(engine, payment, outcome);
-        },
-        chainChanged: async () => scans.get(node.id)?.(),
-      }),
-  };
-}
+/** Starts a node: it connects by itself, again and again, and tells what it hears. */
+const listen = (engine: Engine, { node, scan, watch }: Way, onNode: PaymentsDeps['onNode']): Promise<void> =>
+  node.start({
+    async connected(identity) {
+      // Before anything is sent: another node under this id, or one without its history, must be known by then.
+      await engine.histories.connected(node, identity);
+      await onNode(node);
+      const [row] = await engine.db.query<{ last: bigint | null }>(
+        'SELECT max(settle_index) AS last FROM payment_keys WHERE node_id = $1 AND settle_index IS NOT NULL',
+        [node.id],
+        'last settle index',
+      );
+      void watch.look();
+      return { settle_index: row?.last ?? 0n };
+    },
+    indexSeen: (index) => engine.histories.indexSeen(node.id, index),
+    settled: (invoices) => creditSettled(engine, node, invoices),
+    ended: async (payment_hash, outcome) => {
+      const payment = await sendOfHash(engine, node.id, payment_hash);
+      if (payment) await applyOutcome(engine, node, payment, outcome);
+    },
+    chainChanged: scan,
+  });
 
 async function sendOfHash(
   engine: Engine,
@@ -238,58 +219,51 @@ async function sendOfHash(
   return payment;
 }
 
-/** What is looked at again and again, whether or not a node told us: history, chain, open invoices. */
-function nodeTimer(engine: Engine, scans: ReadonlyMap<string, () => Promise<void>>) {
-  let timer: NodeJS.Timeout | null = null;
-  const stopping = new AbortController();
-  const ending = stopping.signal;
-  const running = new Map<string, Promise<void>>();
-  const positions = new Map<string, PaymentRef>();
+/** What is looked at again and again, whether or not the node told us: history, chain, open invoices. */
+function watchNode(engine: Engine, node: LightningNode, scan: () => Promise<void>) {
+  let timer: NodeJS.Timeout | undefined;
+  const ending = new AbortController();
+  let running: Promise<void> | null = null;
+  let position: PaymentRef | null = null;
 
   /** One page of open receives; at boot, and after each connection, all of them in turn. */
-  async function compareInvoicesOf(node: LightningNode): Promise<void> {
-    const from = positions.get(node.id);
+  async function compareOpen(): Promise<void> {
+    const from = position;
     let at = await compareInvoices(engine, node, from ?? COMPARE_FROM_START);
-    if (from === undefined) {
-      while (at !== COMPARE_FROM_START && !ending.aborted) at = await compareInvoices(engine, node, at);
+    if (from === null) {
+      while (at !== COMPARE_FROM_START && !ending.signal.aborted)
+        at = await compareInvoices(engine, node, at);
     }
-    positions.set(node.id, at);
+    position = at;
   }
 
-  async function once(node: LightningNode): Promise<void> {
+  async function once(): Promise<void> {
     try {
       await engine.histories.compare(node);
-      await scans.get(node.id)?.();
-      await compareInvoicesOf(node);
+      await scan();
+      await compareOpen();
     } catch (error) {
       engine.log.warn({ err: error, node_id: node.id }, 'node not compared, will be tried again');
     }
   }
 
-  /** A node that hangs is waited for by itself; the others are looked at all the same. */
-  const lookOnce = (node: LightningNode): Promise<void> => {
-    const known = running.get(node.id);
-    if (known) return known;
-    const work = once(node).finally(() => running.delete(node.id));
-    running.set(node.id, work);
-    return work;
-  };
+  const lookOnce = () => (running ??= once().finally(() => (running = null)));
   return {
     /** After a connection: everything may have happened meanwhile. */
-    async look(node: LightningNode): Promise<void> {
-      await running.get(node.id);
-      positions.delete(node.id);
-      await lookOnce(node);
+    async look(): Promise<void> {
+      await running;
+      position = null;
+      await lookOnce();
     },
     start() {
       timer = setInterval(() => {
-        for (const node of engine.nodes.values()) if (node.reachable()) void lookOnce(node);
+        if (node.reachable()) void lookOnce();
       }, NODE_TIMER_MS);
     },
-    async stop() {
-      stopping.abort();
-      if (timer) clearInterval(timer);
-      await Promise.all(running.values());
+    async stop(): Promise<void> {
+      ending.abort();
+      clearInterval(timer);
+      await running;
     },
   };
 }

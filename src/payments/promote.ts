@@ -1,6 +1,6 @@
 import type { NewPayment } from './create.ts';
 import type { Terms } from './terms.ts';
-import type { Payment } from './types.ts';
+import { refOf, type Payment } from './types.ts';
 import type { Work } from './work.ts';
 
 // An approved check becomes a payment, once, through POST /payments with its id and a request that matches it
@@ -44,9 +44,4 @@ export function promote(work: Work, check: Payment, request: NewPayment, terms: 
 
 /** The receive of this deployment that a send pays. */
 export const targetRef = ({ target }: NewPayment): Payment['target'] =>
-  target && {
-    organization_id: target.organization_id,
-    environment_id: target.environment_id,
-    id: target.id,
-    node_id: target.node_id,
-  };
+  target && { ...refOf(target), node_id: target.node_id };

@@ -1,34 +1,33 @@
-import { raiseAttention } from './attention.ts';
 import { applyOutcome, invoiceExpiry, pay } from './dispatch.ts';
-import { attempt, later, nodeOf, PAUSE_MS, type Engine } from './engine.ts';
+import { advanceAll, later, PAUSE_MS, type Engine, type Step } from './engine.ts';
+import { attentionRow, raiseAttention } from './records.ts';
 import { creditInvoiceCommand, expireCommand, postponeCommand } from './receive.ts';
 import { findTargets } from './store.ts';
-import { failSendCommand, repeatCommand, sendFailed } from './settle.ts';
-import { callKey, refOf, type Payment, type PaymentRef } from './types.ts';
+import { failSendCommand, repeatCommand } from './settle.ts';
+import { callKey, hashOf, isOnChain, refOf, sendFailed, type Payment, type PaymentRef } from './types.ts';
 import type { LightningNode, SettledInvoice } from '../lightning/node.ts';
 import { Superseded } from './writer.ts';
 
+// What nobody was told of in time: sends whose call brought no end, invoices whose settlement was missed, receives whose
+// time is up. Everything here asks the node first. A send is ended by the node's own word alone; that it does not answer, or
+// answers anything else, leaves the send as it is, for as long as it takes (threats 3, 4 and 6).
+
 /** How long after an invoice's expiry a send that the node never saw may be given up. */
-const EXPIRY_MARGIN_MS = 10 * 60_000;
+const EXPIRY_MARGIN_MS = 10 * 60_000; // payee and node go by their own clocks
 
 /** Asks the node about sends in flight, and ends those that it says have ended. */
-export async function track(engine: Engine, payments: readonly Payment[]): Promise<void> {
-  const [first] = payments;
-  if (!first) return;
-  const node = nodeOf(engine, first.node_id);
-  if (!node.reachable()) {
-    return engine.jobs.putBack(payments.map(refOf), later(engine, PAUSE_MS.retry));
-  }
-  const outcomes = await node.lookupPayments(payments.map(({ payment_hash }) => payment_hash ?? ''));
+export const track: Step = async (engine, node, payments) => {
+  if (!node.reachable()) return engine.jobs.putBack(payments, PAUSE_MS.retry);
+  const outcomes = await node.lookupPayments(payments.map(hashOf));
   const missing = payments.filter((_payment, index) => outcomes[index]?.state === 'not_found');
   await Promise.all(
     payments.map(async (payment, index) => {
       const outcome = outcomes[index];
-      if (outcome && outcome.state !== 'not_found') await applyOutcome(engine, payment, outcome);
+      if (outcome && outcome.state !== 'not_found') await applyOutcome(engine, node, payment, outcome);
     }),
   );
   if (missing.length > 0) await resend(engine, node, missing);
-}
+};
 
 /**
  * The node does not know these payments. That ends nothing: while its history is whole, and no earlier call can
@@ -41,47 +40,28 @@ async function resend(engine: Engine, node: LightningNode, payments: readonly Pa
   const detail = { node_id: node.id, payment_index: index.toString() };
   await raiseAttention(
     engine.db,
-    lost.map((payment) => ({ ...refOf(payment), payment_id: payment.id, kind: 'lost_history', detail })),
+    lost.map((payment) => attentionRow(payment, 'lost_history', detail)),
   );
-  await engine.jobs.putBack(lost.map(refOf), later(engine, PAUSE_MS.broadcast));
+  await engine.jobs.putBack(lost, PAUSE_MS.broadcast);
   const open = payments.filter((payment) => !lost.includes(payment));
   const free = open.filter((payment) => engine.calls.over(callKey(payment), node.call_window_ms));
   const waiting = open.filter((payment) => !free.includes(payment));
-  await engine.jobs.putBack(waiting.map(refOf), later(engine, PAUSE_MS.track));
-  await sendAgain(engine, free);
+  await engine.jobs.putBack(waiting, PAUSE_MS.track);
+  await sendAgain(engine, node, free);
 }
 
 /** Sends what no call can have reached the node for; what nobody would accept any more has failed. */
-async function sendAgain(engine: Engine, payments: readonly Payment[]): Promise<void> {
+async function sendAgain(engine: Engine, node: LightningNode, payments: readonly Payment[]): Promise<void> {
   const now_ms = engine.clock.now();
   const over = payments.filter((payment) => invoiceExpiry(payment) + EXPIRY_MARGIN_MS < now_ms);
   const error = sendFailed('upstream_failure', 'the node never took the payment before its invoice expired');
-  await Promise.all(
-    over.map((payment) =>
-      attempt(
-        engine,
-        payment,
-        engine.writer.advance(failSendCommand(payment, error, ['dispatched'], payment.calls)),
-      ),
-    ),
-  );
+  await advanceAll(engine, over, (payment) => failSendCommand(payment, error, ['dispatched'], payment.calls));
   const again = payments.filter((payment) => !over.includes(payment));
   const track_at = later(engine, PAUSE_MS.track);
+  // Before the commits: what they take counts against the time within which the call has to leave.
   const decided_at = performance.now();
-  const repeated = await Promise.all(
-    again.map((payment) =>
-      attempt(
-        engine,
-        payment,
-        engine.writer.advance(repeatCommand({ ...refOf(payment), calls: payment.calls }, track_at)),
-      ),
-    ),
-  );
-  pay(
-    engine,
-    repeated.filter((payment) => payment !== undefined),
-    decided_at,
-  );
+  const repeated = await advanceAll(engine, again, (payment) => repeatCommand(payment, track_at));
+  pay(engine, node, repeated, decided_at);
 }
 
 /**
@@ -117,33 +97,23 @@ export async function creditSettled(
  * Ends receives whose time is up. The node cancels their invoices first: what it holds paid, or says it
  * settled, is not expired but credited.
  */
-export async function expire(engine: Engine, payments: readonly Payment[]): Promise<void> {
-  const [first] = payments;
-  if (!first) return;
-  const node = nodeOf(engine, first.node_id);
+export const expire: Step = async (engine, node, payments) => {
   const again_at = later(engine, PAUSE_MS.long);
-  const end = (payment: Payment) =>
-    attempt(engine, payment, engine.writer.advance(expireCommand(refOf(payment), again_at)));
-  await Promise.all(payments.filter(({ payment_hash }) => payment_hash === null).map(end));
-  const invoiced = payments.filter(({ payment_hash }) => payment_hash !== null);
-  const outcomes = await node.cancelInvoices(invoiced.map(({ payment_hash }) => payment_hash ?? ''));
+  const end = (payment: Payment) => expireCommand(payment, again_at);
+  await advanceAll(engine, payments.filter(isOnChain), end);
+  const invoiced = payments.filter((payment) => !isOnChain(payment));
+  const outcomes = await node.cancelInvoices(invoiced.map(hashOf));
   const of = (outcome: string) => invoiced.filter((_payment, index) => outcomes[index] === outcome);
-  await Promise.all(of('cancelled').map(end));
+  // Only what nobody can pay any more is shown as expired.
+  await advanceAll(engine, of('cancelled'), end);
   const settled = of('settled');
-  if (settled.length > 0) {
-    await creditSettled(
-      engine,
-      node,
-      await node.settledAmong(settled.map(({ payment_hash }) => payment_hash ?? '')),
-    );
-  }
-  await Promise.all(
-    [...of('accepted'), ...of('unknown')].map((payment) =>
-      attempt(engine, payment, engine.writer.advance(postponeCommand(refOf(payment), again_at))),
-    ),
+  if (settled.length > 0) await creditSettled(engine, node, await node.settledAmong(settled.map(hashOf)));
+  await advanceAll(engine, [...of('accepted'), ...of('unknown')], (payment) =>
+    postponeCommand(payment, again_at),
   );
-}
+};
 
+// A tick of the timer asks about this many, and a start about all of them in pages, however many are open (threat 18).
 const COMPARE_PAGE = 500;
 const FIRST = '00000000-0000-0000-0000-000000000000';
 

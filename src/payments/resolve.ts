@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Engine } from './engine.ts';
-import { failSendCommand, sendFailed, settleSendCommand } from './settle.ts';
-import type { Payment, PaymentRef } from './types.ts';
+import { failSendCommand, settleSendCommand } from './settle.ts';
+import { sendFailed, type Payment, type PaymentRef } from './types.ts';
+
+// The operator's word in place of the node's, for a send about which the node can never say anything (its history is lost).
+// By the same commands as a node's answer, so that money, state, events and job end together.
 
 /** What an operator knows of a stuck send from the node itself. */
 export type Verdict = { settled: { preimage: string; fee_msats: bigint } } | 'failed';

@@ -1,22 +1,23 @@
 import { Type } from 'typebox';
 import { createLane } from '../core/batch.ts';
-import type { Clock } from '../core/clock.ts';
 import type { Database } from '../core/db.ts';
 import { ApiError } from '../core/errors.ts';
 import { requireFeature } from '../core/features.ts';
 import { routesWith, type Caller, type Permission, type Route } from '../core/http.ts';
-import { rawJson, stringifyJson } from '../core/json.ts';
-import { uint32, uuid } from '../core/schema.ts';
+import { rawJson } from '../core/json.ts';
+import { uuid } from '../core/schema.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
 import type { LightningNode } from '../lightning/node.ts';
 import { isListed, type SanctionsList } from '../lightning/sanctions.ts';
 import { handoverTo } from './dispatch.ts';
-import { createCommand, type Endpoint } from './create.ts';
+import { createCommand, paymentExists, type Endpoint } from './create.ts';
+import type { Engine } from './engine.ts';
 import type { Recipient } from './limits.ts';
-import { PAYMENT_FILTERS } from './filters.ts';
-import { createRenderer, listPayments, pageJson, type ListQuery } from './list.ts';
+import { createRenderer, LIST_QUERY, listPayments } from './list.ts';
 import type { PaymentEngine } from './payments.ts';
 import {
   givenMaxFee,
+  isReceiveBody,
   isSend,
   PaymentRequest,
   selectPaymentRequest,
@@ -24,23 +25,28 @@ import {
   SendPaymentRequest,
   type PaymentBody,
 } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
-import { findTargets, readPayments, readWalletFacts, type Target, type WalletFacts } from './store.ts';
+import { checkFeatures, draftReceive, draftSend } from './rules.ts';
+import {
+  findTargets,
+  readPayments,
+  readWalletFacts,
+  type Target,
+  type TargetKey,
+  type WalletFacts,
+} from './store.ts';
 import { summaryRoutes } from './summary-routes.ts';
-import { refKey, type Payment, type PaymentRef } from './types.ts';
+import { refKey, refOf, walletKey, type Draft, type Payment, type PaymentRef } from './types.ts';
 import { paymentView } from './view.ts';
 
+// The operations on payments. A request is judged here as far as it can be without a lock, so that what is refused costs no
+// transaction; whatever may change until it is written is judged again in `create.ts`.
+
 export interface PaymentRouteDeps {
-  db: Database;
-  clock: Clock;
-  nodes: ReadonlyMap<string, LightningNode>;
   payments: PaymentEngine;
   /** Addresses that must not be paid, where the operator has a list. */
   sanctions: SanctionsList | null;
   /** Signs list cursors; shared by all processes of a deployment. */
   cursor_secret: Buffer;
-  max_batch: number;
-  max_queue: number;
 }
 
 const environment = { organization_id: uuid(), environment_id: uuid() };
@@ -49,16 +55,12 @@ const PATH = `${ENVIRONMENT}/payments`;
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
 const route = routesWith({ tag: 'Payments', errors: ERRORS });
 
-const isReceiveBody = (body: unknown): boolean =>
-  typeof body === 'object' &&
-  body !== null &&
-  (body as { payment_kind?: unknown }).payment_kind !== undefined;
-
 /** The operations on payments of the contract. */
 export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
-  const reads = createReads(deps);
+  const { engine } = deps.payments;
+  const reads = createReads(engine);
   const create = createPayment(deps, reads);
-  const render = createRenderer((payment) => stringifyJson(paymentView(payment)));
+  const render = createRenderer();
   return [
     ...creationRoutes(create),
     route({
@@ -71,9 +73,7 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
       query: LIST_QUERY,
       success: { status: 200, schema: { $ref: '#/components/schemas/Payments' } },
       handler: async ({ caller, query }) =>
-        rawJson(
-          pageJson(await listPayments(deps.db, deps.cursor_secret, caller, query as ListQuery, render)),
-        ),
+        rawJson(await listPayments(engine.db, deps.cursor_secret, caller, query, render)),
     }),
     route({
       method: 'GET',
@@ -108,10 +108,10 @@ export function paymentRoutes(deps: PaymentRouteDeps): Route[] {
           const payment = await reads.payment(ref);
           if (!payment || !mayRead(caller, payment)) return { events: [] };
         }
-        return { events: await readHistory(deps.db, ref) };
+        return { events: await readHistory(engine.db, ref) };
       },
     }),
-    ...summaryRoutes(deps),
+    ...summaryRoutes(engine),
   ];
 }
 
@@ -163,28 +163,8 @@ function creationRoutes(
   ];
 }
 
-const nullable = Type.Optional;
-const LIST_QUERY = Type.Object({
-  offset: nullable(uint32({ deprecated: true, description: 'Replaced by cursors' })),
-  limit: nullable(uint32({ description: 'Default 100; more than 1000 is taken as 1000' })),
-  cursor: nullable(
-    Type.String({ description: 'next_cursor of the page before, with the same filters and sort' }),
-  ),
-  pagination: nullable(Type.String({ enum: ['offset', 'cursor'] })),
-  wallet_id: nullable(uuid()),
-  line_of_credit_id: nullable(uuid()),
-  payment_category: nullable(Type.String({ enum: ['standard', 'treasury'] })),
-  sort_key: nullable(Type.String({ enum: ['created_at', 'updated_at'] })),
-  sort_order: nullable(Type.String({ enum: ['ASC', 'DESC'] })),
-  ...PAYMENT_FILTERS,
-  check_only: nullable(Type.Boolean({ description: 'true: only policy checks; false: none of them (ours)' })),
-});
-
-const refIn = (caller: Caller, payment_id: string): PaymentRef => ({
-  organization_id: caller.organization_id,
-  environment_id: caller.environment_id,
-  id: payment_id.toLowerCase(),
-});
+const refIn = (caller: Caller, payment_id: string): PaymentRef =>
+  refOf({ ...caller, id: payment_id.toLowerCase() });
 
 /** A key that may only receive sees receives. */
 const mayRead = (caller: Caller, payment: Payment): boolean =>
@@ -198,49 +178,43 @@ const readHistory = (db: Database, ref: PaymentRef): Promise<object[]> =>
     'payment history',
   );
 
+// Some 500 bytes each: at most 50 MB.
 const MAX_CACHED_WALLETS = 100_000;
 
 /** Reads that arrive together are answered by one query each. */
-function createReads({ db, max_batch, max_queue }: PaymentRouteDeps) {
+function createReads({ db, config: { max_batch, max_queue } }: Engine) {
+  const readLane = <Ref, Row extends Ref>(
+    concurrency: number,
+    keyOf: (ref: Ref) => string,
+    read: (refs: Ref[]) => Promise<Row[]>,
+  ) =>
+    createLane<Ref, Row[]>({
+      max_batch,
+      max_queue,
+      concurrency,
+      run: async (refs) => {
+        const distinct = new Map(refs.map((ref) => [keyOf(ref), ref]));
+        const rows = Map.groupBy(await read([...distinct.values()]), keyOf);
+        return refs.map((ref) => ({ ok: true, value: rows.get(keyOf(ref)) ?? [] }));
+      },
+    });
+  const wallets = readLane(1, walletKey, (refs: WalletRef[]) => readWalletFacts(db, refs));
+  const payments = readLane(2, refKey, (refs: PaymentRef[]) => readPayments(db, refs));
+  const targets = readLane(
+    1,
+    ({ kind, key }) => `${kind}/${key}`,
+    (keys: TargetKey[]) => findTargets(db, keys),
+  );
   const facts = new Map<string, WalletFacts>();
-  const walletLane = createLane<{ organization_id: string; id: string }, WalletFacts | undefined>({
-    max_batch,
-    max_queue,
-    concurrency: 1,
-    run: async (refs) => {
-      const rows = await readWalletFacts(db, refs);
-      const found = new Map(rows.map((wallet) => [`${wallet.organization_id}/${wallet.id}`, wallet]));
-      return refs.map((ref) => ({ ok: true, value: found.get(`${ref.organization_id}/${ref.id}`) }));
-    },
-  });
-  const payments = createLane<PaymentRef, Payment | undefined>({
-    max_batch,
-    max_queue,
-    concurrency: 2,
-    run: async (refs) => {
-      const unique = new Map(refs.map((ref) => [refKey(ref), ref]));
-      const rows = new Map((await readPayments(db, [...unique.values()])).map((row) => [refKey(row), row]));
-      return refs.map((ref) => ({ ok: true, value: rows.get(refKey(ref)) }));
-    },
-  });
-  const targets = createLane<{ kind: 'invoice' | 'address'; key: string }, Target[]>({
-    max_batch,
-    max_queue,
-    concurrency: 1,
-    run: async (keys) => {
-      const found = Map.groupBy(await findTargets(db, keys), ({ kind, key }) => `${kind}/${key}`);
-      return keys.map(({ kind, key }) => ({ ok: true, value: found.get(`${kind}/${key}`) ?? [] }));
-    },
-  });
   return {
-    payment: (ref: PaymentRef) => payments.submit(ref),
-    targets: (kind: 'invoice' | 'address', key: string) => targets.submit({ kind, key }),
+    payment: async (ref: PaymentRef) => (await payments.submit(ref))[0],
+    targets: (key: TargetKey) => targets.submit(key),
     /** What never changes of a wallet; balances and flags are always read in the batch that uses them. */
-    async wallet(organization_id: string, id: string): Promise<WalletFacts | undefined> {
-      const key = `${organization_id}/${id}`;
+    async wallet(ref: WalletRef): Promise<WalletFacts | undefined> {
+      const key = walletKey(ref);
       const cached = facts.get(key);
       if (cached) return cached;
-      const wallet = await walletLane.submit({ organization_id, id });
+      const [wallet] = await wallets.submit(ref);
       if (!wallet) return undefined;
       if (facts.size >= MAX_CACHED_WALLETS) facts.clear();
       facts.set(key, wallet);
@@ -265,18 +239,26 @@ const isAwaited = (known: Payment, body: PaymentBody): boolean =>
   body.type === known.kind &&
   body.wallet_id.toLowerCase() === known.wallet_id;
 
-/** The wallet that pays or is paid, and the draft of the payment; refuses what cannot be one. */
+/** What a request comes to: who pays or is paid, through which node, and the draft of the payment. */
+interface Judged {
+  wallet: WalletFacts;
+  node: LightningNode;
+  draft: Draft;
+}
+
+/** Refuses what cannot be a payment, whatever happens until it is written. */
 async function judge(
-  { clock, nodes }: PaymentRouteDeps,
+  { nodes, clock }: Engine,
   reads: Reads,
   caller: Caller,
   body: PaymentBody,
   endpoint: Endpoint,
-): Promise<{ wallet: WalletFacts; draft: Draft }> {
+): Promise<Judged> {
   const kind = isSend(body) ? body.type : body.payment_kind;
   const flow_preference = isSend(body) ? body.flow_preference : undefined;
   checkFeatures(caller.features, kind, flow_preference, endpoint === 'treasury');
-  const wallet = await reads.wallet(caller.organization_id, body.wallet_id.toLowerCase());
+  const { organization_id } = caller;
+  const wallet = await reads.wallet({ organization_id, id: body.wallet_id.toLowerCase() });
   if (!wallet || wallet.environment_id !== caller.environment_id) {
     const detail = `wallet_id: no wallet ${body.wallet_id}`;
     if (endpoint !== 'treasury') throw new ApiError('invalid_payment', detail);
@@ -289,67 +271,60 @@ async function judge(
   const draft = isSend(body)
     ? draftSend(body, { chain: node.chain, now_ms: clock.now(), wallet_currency })
     : draftReceive(body, wallet_currency);
-  return { wallet, draft };
+  return { wallet, node, draft };
 }
 
-/** The receive of this deployment that a send would pay, where paying inside is allowed. */
-async function targetOf(
-  { nodes }: PaymentRouteDeps,
-  reads: Reads,
-  draft: Draft,
-  wallet: WalletFacts,
-): Promise<Target | null> {
+/**
+ * The receive of this deployment that a send would pay, where paying inside is allowed: on the same network, and test
+ * money for test money only.
+ */
+async function targetOf({ nodes }: Engine, reads: Reads, judged: Judged): Promise<Target | null> {
+  const { draft, wallet, node } = judged;
   if (draft.direction !== 'send') return null;
-  const [kind, key] =
+  const found = await reads.targets(
     draft.payment_hash === null
-      ? (['address', draft.address ?? ''] as const)
-      : (['invoice', draft.payment_hash] as const);
-  const found = await reads.targets(kind, key);
-  const own = nodes.get(wallet.node_id);
-  return (
-    found.find(
-      (target) =>
-        target.environment_kind === wallet.environment_kind &&
-        nodes.get(target.node_id)?.sandbox === own?.sandbox &&
-        nodes.get(target.node_id)?.network === own?.network,
-    ) ?? null
+      ? { kind: 'address', key: draft.address ?? '' }
+      : { kind: 'invoice', key: draft.payment_hash },
   );
+  const isLike = ({ environment_kind, node_id }: Target): boolean => {
+    const other = nodes.get(node_id);
+    return (
+      environment_kind === wallet.environment_kind &&
+      other?.sandbox === node.sandbox &&
+      other.network === node.network
+    );
+  };
+  return found.find(isLike) ?? null;
 }
 
 /** Judges a request, then hands it to the batch that writes it. */
-function createPayment(deps: PaymentRouteDeps, reads: Reads) {
-  const { clock, nodes, payments, sanctions } = deps;
+function createPayment({ payments, sanctions }: PaymentRouteDeps, reads: Reads) {
+  const { engine } = payments;
   return async (caller: Caller, body: PaymentBody, endpoint: Endpoint): Promise<void> => {
     const id = body.id.toLowerCase();
-    let judged: Awaited<ReturnType<typeof judge>>;
+    let judged: Judged;
     try {
-      judged = await judge(deps, reads, caller, body, endpoint);
+      judged = await judge(engine, reads, caller, body, endpoint);
     } catch (error) {
       // A retry of a payment that exists must hear so, even if its invoice has expired since.
       const known = error instanceof ApiError ? await reads.payment(refIn(caller, id)) : undefined;
-      if (known && !(endpoint === 'payments' && isAwaited(known, body))) {
-        throw new ApiError('payment_exists', `payment ${id} exists`, { context: { payment_id: id } });
-      }
+      if (known && !(endpoint === 'payments' && isAwaited(known, body))) throw paymentExists(id);
       throw error;
     }
-    const { wallet, draft } = judged;
-    const metadata = body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null;
-    const target = await targetOf(deps, reads, draft, wallet);
-    const quote_id = body.quote_id?.toLowerCase() ?? null;
-    const node = nodes.get(wallet.node_id);
+    const { wallet, node, draft } = judged;
     const command = createCommand({
       id,
       endpoint,
       wallet,
       draft,
-      metadata,
-      quote_id,
+      metadata: body.metadata && Object.keys(body.metadata).length > 0 ? body.metadata : null,
+      quote_id: body.quote_id?.toLowerCase() ?? null,
       gives_max_fee: isSend(body) && givenMaxFee(body.data) !== null,
       recipient: recipientOf(draft, sanctions),
-      target,
-      handover: node ? handoverTo(payments.engine, node) : null,
-      now_ms: clock.now(),
+      target: await targetOf(engine, reads, judged),
+      handover: handoverTo(engine, node),
+      now_ms: engine.clock.now(),
     });
-    payments.begin(await payments.engine.writer.create(command));
+    payments.begin(await engine.writer.create(command));
   };
 }

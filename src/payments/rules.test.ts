@@ -4,7 +4,8 @@ import { MAX_BTC_MSATS, MAX_CENTS } from '../core/money.ts';
 import { CHAINS } from '../lightning/address.ts';
 import { encodeInvoice, type InvoiceFields } from '../lightning/bolt11.ts';
 import type { ReceiveBody, SendBody } from './request.ts';
-import { checkFeatures, draftReceive, draftSend, type Draft } from './rules.ts';
+import { checkFeatures, draftReceive, draftSend } from './rules.ts';
+import type { Draft } from './types.ts';
 import { refuses } from '../../test/refusal.ts';
 
 const NOW_MS = 1_767_225_600_000;

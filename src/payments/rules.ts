@@ -13,22 +13,10 @@ import {
   type ReceiveBody,
   type SendBody,
 } from './request.ts';
-import type { Kind } from './types.ts';
+import type { Draft, Kind } from './types.ts';
 
-/** What a request asks for once it is known to be sound; amounts in msats. */
-export interface Draft {
-  direction: 'send' | 'receive';
-  kind: Kind;
-  amount: bigint | null;
-  /** What a wallet of dollars is to receive, cents. */
-  requested: bigint | null;
-  max_fee: bigint | null;
-  payment_hash: string | null;
-  payment_request: string | null;
-  address: string | null;
-  description: string | null;
-  expiration: number | null;
-}
+// What a request alone decides: pure, without a wallet's balance, a database or a node. The order of the checks is part of
+// the contract where a request has several faults: clients see the first.
 
 const DEFAULT_EXPIRATION_SECONDS = 3600;
 const MAX_EXPIRATION_SECONDS = 86_400;
@@ -37,6 +25,7 @@ const MAX_DESCRIPTION_BYTES = 639;
 /** Dust of the addresses that nodes give out here (P2WPKH): a receive below it cannot be paid on-chain. */
 export const RECEIVE_DUST_MSATS = 294n * MSATS_PER_SAT;
 
+/** The contract's: 1 % of a small payment would pay no route, and no transaction at all. */
 const DEFAULT_FEE_FLOOR_MSATS = { lightning: 1000n, onchain: 263_000n };
 
 const requiredField = (
@@ -59,12 +48,25 @@ export function checkFeatures(
   for (const feature of needed) requireFeature(features, feature, { code: 'disabled' });
 }
 
-/** Judges an amount by the rules that hold on every rail; answers msats. */
-function checkAmount(field: string, given: GivenAmount): bigint {
-  if (given.currency !== 'btc') throw new ApiError('invalid_currency', `${field}.currency must be btc`);
-  if (given.value <= 0n) throw belowMinimum('invalid_amount', field, given, 1n);
-  if (given.value > MAX_BTC_MSATS)
-    throw new ApiError('invalid_amount', `${field} is more than 21,000,000 BTC`);
+const MOST = {
+  btc: { value: MAX_BTC_MSATS, says: 'is more than 21,000,000 BTC' },
+  usd: { value: MAX_CENTS, says: 'is too large' },
+};
+
+/** Judges an amount by the rules that hold on every rail; answers msats of bitcoin, cents of dollars. */
+function checkAmount(
+  field: string,
+  given: GivenAmount,
+  currency: keyof typeof MOST = 'btc',
+  type: 'invalid_amount' | 'invalid_max_fee' = 'invalid_amount',
+): bigint {
+  if (given.currency !== currency)
+    throw new ApiError('invalid_currency', `${field}.currency must be ${currency}`);
+  // A fee cap may be nothing: then only what costs no fee is sent.
+  const least = type === 'invalid_amount' ? 1n : 0n;
+  if (given.value < least) throw belowMinimum(type, field, given, least);
+  const most = MOST[currency];
+  if (given.value > most.value) throw new ApiError('invalid_amount', `${field} ${most.says}`);
   return given.value;
 }
 
@@ -76,14 +78,6 @@ function checkWholeSats(field: string, amount: bigint): void {
 
 /** Refuses a receive at an address whose total is dust there. */
 export const checkReceiveDust = (payable: bigint): void => checkDust('amount', payable, RECEIVE_DUST_MSATS);
-
-/** Judges what a wallet of dollars is to receive; answers cents. */
-function checkCents(field: string, given: GivenAmount): bigint {
-  if (given.currency !== 'usd') throw new ApiError('invalid_currency', `${field}.currency must be usd`);
-  if (given.value <= 0n) throw belowMinimum('invalid_amount', field, given, 1n);
-  if (given.value > MAX_CENTS) throw new ApiError('invalid_amount', `${field} is too large`);
-  return given.value;
-}
 
 function checkDust(field: string, amount: bigint, dust_msats: bigint): void {
   if (amount < dust_msats) {
@@ -100,7 +94,7 @@ export function draftReceive(body: ReceiveBody, wallet_currency: string): Draft 
   }
   const inDollars = wallet_currency === 'usd';
   if (!given && (inDollars || kind === 'onchain')) throw requiredField('amount_required', 'amount');
-  const requested = given && inDollars ? checkCents('amount', given) : null;
+  const requested = given && inDollars ? checkAmount('amount', given, 'usd') : null;
   const amount = given && !inDollars ? checkAmount('amount', given) : null;
   if (amount !== null && kind !== 'bolt11') checkWholeSats('amount', amount);
   if (amount !== null && kind === 'onchain') checkReceiveDust(amount);
@@ -173,6 +167,7 @@ function draftBip21(body: SendBody, context: SendContext): Draft {
     uri.amount_msats === undefined ? givenAmount(data) : { currency: 'btc', value: uri.amount_msats };
   const description = uri.description ?? data.description ?? null;
   const invoice = uri.payment_request ?? data.payment_request;
+  // Judged even where the invoice is paid: the payment shows it, and a policy may be about it.
   if (uri.address !== undefined) checkTo(uri.address, context.chain);
   if (invoice === undefined) {
     return draftAddress(body, context, uri.address ?? '', given, description);
@@ -214,6 +209,7 @@ function draftInvoice(
       `the invoice asks for ${invoice.amount_msats} msats, not ${amount}`,
     );
   }
+  // What is signed by the payee comes first; an amount beside it can only be the same.
   const principal = invoice.amount_msats ?? amount;
   if (principal === null) throw requiredField('amount_required', 'data.amount');
   return {
@@ -266,9 +262,5 @@ function draftAddress(
 function maxFee(body: SendBody, amount: bigint, rail: keyof typeof DEFAULT_FEE_FLOOR_MSATS): bigint {
   const given = givenMaxFee(body.data);
   if (!given) return maxOf(divideUp(amount, 100n), DEFAULT_FEE_FLOOR_MSATS[rail]);
-  if (given.currency !== 'btc') throw new ApiError('invalid_currency', 'data.max_fee.currency must be btc');
-  if (given.value < 0n) throw belowMinimum('invalid_max_fee', 'data.max_fee', given, 0n);
-  if (given.value > MAX_BTC_MSATS)
-    throw new ApiError('invalid_amount', 'data.max_fee is more than 21,000,000 BTC');
-  return given.value;
+  return checkAmount('data.max_fee', given, 'btc', 'invalid_max_fee');
 }

@@ -4,9 +4,9 @@ import { capture, release, transfer, type Counterpart, type HeldFunds } from '..
 import { costOf } from './amounts.ts';
 import { countedSend } from './limits.ts';
 import {
+  hashOf,
   isOnChain,
   refOf,
-  ownerOf,
   type OwnedRef,
   type Payment,
   type PaymentError,
@@ -14,6 +14,9 @@ import {
 } from './types.ts';
 import type { Command, Work } from './work.ts';
 import { Superseded } from './writer.ts';
+
+// How a send goes to its node and ends: the commands, pure. Each begins by asking whether the payment is where it was when
+// somebody decided this; whoever comes second (another server, a late answer, the operator) changes nothing.
 
 /** The payment, if it is still in one of these states; otherwise somebody else moved it first. */
 export function expectState(work: Work, ref: PaymentRef, states: readonly string[]): Payment {
@@ -25,7 +28,7 @@ export function expectState(work: Work, ref: PaymentRef, states: readonly string
 }
 
 /** The hold of a send that is under way. */
-export function fundsOf(payment: Payment): HeldFunds {
+function fundsOf(payment: Payment): HeldFunds {
   const { hold_id, hold_amount } = payment;
   if (hold_id === null || hold_amount === null) throw new Error(`payment ${payment.id} has no hold`);
   return { hold_id, held: hold_amount };
@@ -44,8 +47,8 @@ export function handOver(work: Work, payment: Payment, { track_at, history }: Ha
   payment.node_index = history.index;
   payment.node_epoch = history.epoch;
   payment.calls += 1;
-  work.move(payment, 'dispatched', 'dispatched');
-  work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+  work.move(payment, 'dispatched');
+  work.job(payment, 'track', track_at);
 }
 
 /** Hands over a send that had to wait for its node. Answers the payment to call with. */
@@ -65,18 +68,16 @@ function expectNoNewCall(payment: Payment, calls: number): void {
 }
 
 /** A dispatched send is about to be handed over once more: refused when somebody was first, or has ended it. */
-export const repeatCommand = (
-  { calls, ...ref }: PaymentRef & Pick<Payment, 'calls'>,
-  track_at: string,
-): Command<Payment> => ({
-  payments: [ref],
+export const repeatCommand = (read: Payment, track_at: string): Command<Payment> => ({
+  payments: [read],
   moves_money: false,
   decide(work) {
-    const payment = expectState(work, ref, ['dispatched']);
-    expectNoNewCall(payment, calls);
+    const payment = expectState(work, read, ['dispatched']);
+    expectNoNewCall(payment, read.calls);
+    // Counted before the call: a server that reads this number later knows that a call may be on its way.
     payment.calls += 1;
     work.touch(payment);
-    work.job(payment, { kind: 'track', run_at: track_at, mine: true });
+    work.job(payment, 'track', track_at);
     return payment;
   },
 });
@@ -86,25 +87,18 @@ export const settleSendCommand = (
   ref: OwnedRef,
   outcome: { preimage: string; fee_msats: bigint },
 ): Command<Payment> => ({
-  payments: [refOf(ref)],
-  moves_money: ownerOf(ref),
+  payments: [ref],
+  moves_money: true,
   decide(work) {
     const payment = expectState(work, ref, ['dispatched']);
-    if (payment.payment_hash === null) throw new Error(`payment ${payment.id} has no payment hash`);
-    const funds = fundsOf(payment);
-    payment.receipts = [
-      {
-        type: 'lightning',
-        preimage: outcome.preimage,
-        payment_hash: payment.payment_hash,
-        ledger_id: funds.hold_id,
-      },
-    ];
+    const { payment_hash, hold_id } = payment;
+    if (payment_hash === null) throw new Error(`payment ${payment.id} has no payment hash`);
+    payment.receipts = [{ type: 'lightning', preimage: outcome.preimage, payment_hash, ledger_id: hold_id }];
+    // Never more than was held for it, whatever the node says (threat 5).
     const charged = minOf(outcome.fee_msats, payment.max_fee ?? 0n);
     captureSend(work, payment, charged, { node_id: payment.node_id, kind: 'channels' });
     if (charged < outcome.fee_msats) bearExcess(work, payment, outcome.fee_msats - charged);
-    work.move(payment, 'completed', 'completed');
-    work.job(payment, null);
+    work.move(payment, 'completed');
     return payment;
   },
 });
@@ -112,20 +106,10 @@ export const settleSendCommand = (
 /** A node that paid more than its cap allowed: the wallet pays the cap, the operator the rest, and hears of it. */
 function bearExcess(work: Work, payment: Payment, excess: bigint): void {
   const { organization_id, node_id } = payment;
-  const account = (kind: 'network_fees' | 'channels') =>
-    nodeAccountId(organization_id, node_id, kind, RAIL_CURRENCY);
-  transfer(
-    work.posting,
-    {
-      organization_id,
-      from: account('network_fees'),
-      to: account('channels'),
-      currency: RAIL_CURRENCY,
-      amount: excess,
-      kind: 'network_fee',
-    },
-    { payment_id: payment.id, at: work.time() },
-  );
+  const from = nodeAccountId(organization_id, node_id, 'network_fees', RAIL_CURRENCY);
+  const to = nodeAccountId(organization_id, node_id, 'channels', RAIL_CURRENCY);
+  const move = { organization_id, from, to, currency: RAIL_CURRENCY, amount: excess, kind: 'network_fee' };
+  transfer(work.posting, move, work.reason(payment));
   work.raise(payment, 'over_cap', { excess_msats: excess.toString() });
 }
 
@@ -135,19 +119,15 @@ export function captureSend(work: Work, payment: Payment, network_fee: bigint, t
   const cost = costOf(payment, network_fee);
   const rail = { principal: payment.amount ?? 0n, network_fee };
   const funds = fundsOf(payment);
-  capture(work.posting, work.wallet(payment.organization_id, payment.wallet_id), funds, { cost, rail }, to, {
-    payment_id: payment.id,
-    at: work.time(),
-  });
+  capture(work.posting, work.wallet(payment), funds, { cost, rail }, to, work.reason(payment));
   if (!payment.quote) return;
-  const exchange = {
+  payment.exchanges.push({
     ledger_id: funds.hold_id,
     quote_id: payment.quote_id,
     quote: payment.quote,
     btc_msats: (rail.principal + network_fee).toString(),
     usd_cents: (cost.principal + cost.network_fee).toString(),
-  };
-  payment.exchanges = [...payment.exchanges, exchange];
+  });
 }
 
 /** The key that a send holds while it is in flight or settled; given back when it failed. */
@@ -155,7 +135,7 @@ const sendClaim = (payment: Payment) => ({
   ...refOf(payment),
   node_id: payment.target?.node_id ?? payment.node_id,
   kind: 'send' as const,
-  key: payment.payment_hash ?? '',
+  key: hashOf(payment),
 });
 
 /**
@@ -168,8 +148,8 @@ export const failSendCommand = (
   from: readonly ('approved' | 'claiming' | 'dispatched')[],
   calls?: number,
 ): Command<Payment> => ({
-  payments: [refOf(ref)],
-  moves_money: ownerOf(ref),
+  payments: [ref],
+  moves_money: true,
   decide(work) {
     const payment = expectState(work, ref, from);
     if (calls !== undefined) expectNoNewCall(payment, calls);
@@ -179,23 +159,11 @@ export const failSendCommand = (
 });
 
 function failSend(work: Work, payment: Payment, error: PaymentError): void {
-  const account = work.wallet(payment.organization_id, payment.wallet_id);
-  release(work.posting, account, fundsOf(payment), { payment_id: payment.id, at: work.time() });
+  const account = work.wallet(payment);
+  // Hold, volume, key and state in one commit: freed money whose hash is still taken, or the other way round, never is.
+  release(work.posting, account, fundsOf(payment), work.reason(payment));
   work.usages.giveBack(account, countedSend(payment));
   if (!isOnChain(payment)) work.dropClaim(sendClaim(payment));
   payment.receipts = [];
-  work.move(payment, 'failed', 'failed', error);
-  work.job(payment, null);
+  work.move(payment, 'failed', error);
 }
-
-/** The `send_failed` error with the node's finer reason. */
-export const sendFailed = (
-  code: string,
-  detail: string,
-  context?: Record<string, unknown>,
-): PaymentError => ({
-  type: 'send_failed',
-  code,
-  detail,
-  ...(context ? { context } : {}),
-});

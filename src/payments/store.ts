@@ -1,90 +1,82 @@
 import { rowsParameter, type Sql } from '../core/db.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import type { WalletRef } from '../ledger/ledger.ts';
+import { withRows } from './records.ts';
 import { refOf, type OwnedRef, type Payment, type PaymentRef, type SeenOutput } from './types.ts';
 
-const REF_COLUMNS = 'organization_id uuid, environment_id uuid, id uuid';
+// The SQL of `payments` itself, many rows a statement, and what others read of it. What the batch (`work.ts`) writes
+// with it was decided in memory, under the locks that `lockPayments` takes; no other code changes the table.
 
-/** Locks and reads payments by primary key order; one that does not exist is left out. */
+const REF_COLUMNS = 'organization_id uuid, environment_id uuid, id uuid';
+const SAME_PAYMENT =
+  'p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id';
+
+/** Payments by their keys alone: whoever names one by its row does not send the row along. */
+const refsParameter = (refs: readonly PaymentRef[]): string => rowsParameter(refs.map(refOf));
+const SELECT = `SELECT p.* FROM json_to_recordset($1) AS r(${REF_COLUMNS}) JOIN payments p ON ${SAME_PAYMENT}`;
+
+/**
+ * Locks and reads payments by primary key order; one that does not exist is left out. The order is that of every
+ * writer, so that no two wait for each other; the lock leaves rows that only refer to the payment free to be written.
+ */
 export const lockPayments = (sql: Sql, refs: readonly PaymentRef[]): Promise<Payment[]> =>
   sql.query<Payment>(
-    `SELECT p.* FROM json_to_recordset($1) AS r(${REF_COLUMNS})
-     JOIN payments p ON p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id
-     ORDER BY p.organization_id, p.environment_id, p.id FOR NO KEY UPDATE OF p`,
-    [rowsParameter(refs)],
+    `${SELECT} ORDER BY p.organization_id, p.environment_id, p.id FOR NO KEY UPDATE OF p`,
+    [refsParameter(refs)],
     'lock payments',
   );
 
 /** The same without a lock. */
 export const readPayments = (sql: Sql, refs: readonly PaymentRef[]): Promise<Payment[]> =>
-  sql.query<Payment>(
-    `SELECT p.* FROM json_to_recordset($1) AS r(${REF_COLUMNS})
-     JOIN payments p ON p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
-    [rowsParameter(refs)],
-    'read payments',
-  );
+  sql.query<Payment>(SELECT, [refsParameter(refs)], 'read payments');
+
+/** Sets these columns, beside what `also` sets, of the payments ($1) that they are given of. */
+function setter(columns: readonly (keyof Payment)[], name: string, also = '') {
+  const set = columns.map((column) => `${column} = r.${column}`).join(', ');
+  const text = `UPDATE payments p SET ${also}${set} FROM json_populate_recordset(NULL::payments, $1) r WHERE ${SAME_PAYMENT}`;
+  return (sql: Sql, payments: readonly Payment[]): Promise<void> => {
+    const rows = payments.map((payment) => {
+      const row: Record<string, unknown> = { ...refOf(payment) };
+      for (const column of columns) row[column] = payment[column];
+      return row;
+    });
+    return withRows(sql, rows, text, name);
+  };
+}
 
 /** Writes what may change of payments: who, how much was asked and when it was made never does. */
-export async function updatePayments(sql: Sql, payments: readonly Payment[]): Promise<void> {
-  if (payments.length === 0) return;
-  const rows = payments.map((payment) => ({
-    organization_id: payment.organization_id,
-    environment_id: payment.environment_id,
-    id: payment.id,
-    state: payment.state,
-    network_fee: payment.network_fee,
-    exchanges: payment.exchanges,
-    received: payment.received,
-    suspended: payment.suspended,
-    gross: payment.gross,
-    credited: payment.credited,
-    hold_id: payment.hold_id,
-    hold_amount: payment.hold_amount,
-    payment_hash: payment.payment_hash,
-    payment_request: payment.payment_request,
-    address: payment.address,
-    receipts: payment.receipts,
-    frozen: payment.frozen,
-    error: payment.error,
-    node_index: payment.node_index,
-    node_epoch: payment.node_epoch,
-    calls: payment.calls,
-    last_position: payment.last_position,
-    updated_at: payment.updated_at,
-  }));
-  await sql.query(
-    `UPDATE payments p SET state = r.state, network_fee = r.network_fee, exchanges = r.exchanges, received = r.received,
-       suspended = r.suspended, gross = r.gross, credited = r.credited, hold_id = r.hold_id,
-       hold_amount = r.hold_amount, payment_hash = r.payment_hash, payment_request = r.payment_request, address = r.address,
-       receipts = r.receipts, frozen = r.frozen, error = r.error, node_index = r.node_index, node_epoch = r.node_epoch,
-       calls = r.calls, last_position = r.last_position, updated_at = r.updated_at
-     FROM json_populate_recordset(NULL::payments, $1) r
-     WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
-    [rowsParameter(rows)],
-    'update payments',
-  );
-}
+export const updatePayments = setter(
+  [
+    'state',
+    'network_fee',
+    'exchanges',
+    'received',
+    'suspended',
+    'gross',
+    'credited',
+    'hold_id',
+    'hold_amount',
+    'payment_hash',
+    'payment_request',
+    'address',
+    'receipts',
+    'frozen',
+    'error',
+    'node_index',
+    'node_epoch',
+    'calls',
+    'last_position',
+    'updated_at',
+  ],
+  'update payments',
+);
 
 /** Writes what changes of a check once, when it becomes a payment. */
-export async function promotePayments(sql: Sql, payments: readonly Payment[]): Promise<void> {
-  if (payments.length === 0) return;
-  const rows = payments.map((payment) => ({
-    ...refOf(payment),
-    state: payment.state,
-    promoted_at: payment.promoted_at,
-    quote_id: payment.quote_id,
-    quote: payment.quote,
-    target: payment.target,
-    metadata: payment.metadata,
-  }));
-  await sql.query(
-    `UPDATE payments p SET check_only = false, state = r.state, promoted_at = r.promoted_at, quote_id = r.quote_id,
-       quote = r.quote, target = r.target,
-       metadata = r.metadata
-     FROM json_populate_recordset(NULL::payments, $1) r
-     WHERE p.organization_id = r.organization_id AND p.environment_id = r.environment_id AND p.id = r.id`,
-    [rowsParameter(rows)],
-    'promote payments',
-  );
-}
+export const promotePayments = setter(
+  ['state', 'promoted_at', 'quote_id', 'quote', 'target', 'metadata'],
+  'promote payments',
+  'check_only = false, ',
+);
 
 /** Chain outputs of payments that are locked. */
 export const readOutputs = (sql: Sql, refs: readonly PaymentRef[]): Promise<SeenOutput[]> =>
@@ -92,15 +84,13 @@ export const readOutputs = (sql: Sql, refs: readonly PaymentRef[]): Promise<Seen
     `SELECT o.* FROM json_to_recordset($1) AS r(${REF_COLUMNS})
      JOIN chain_outputs o ON o.organization_id = r.organization_id AND o.environment_id = r.environment_id
        AND o.payment_id = r.id`,
-    [rowsParameter(refs)],
+    [refsParameter(refs)],
     'read outputs',
   );
 
 /** What cannot change of a wallet, as a payment needs it. */
-export interface WalletFacts {
-  organization_id: string;
+export interface WalletFacts extends EnvironmentRef {
   id: string;
-  environment_id: string;
   environment_kind: 'staging' | 'production';
   line_of_credit_id: string;
   node_id: string;
@@ -109,10 +99,7 @@ export interface WalletFacts {
 }
 
 /** Reads wallets' unchanging facts. */
-export const readWalletFacts = (
-  sql: Sql,
-  refs: readonly { organization_id: string; id: string }[],
-): Promise<WalletFacts[]> =>
+export const readWalletFacts = (sql: Sql, refs: readonly WalletRef[]): Promise<WalletFacts[]> =>
   sql.query<WalletFacts>(
     `SELECT a.organization_id, a.id, a.environment_id, e.kind AS environment_kind, a.line_of_credit_id,
        a.node_id, a.network, a.currency
@@ -123,19 +110,21 @@ export const readWalletFacts = (
     'wallet facts',
   );
 
-/** A receive of this deployment that an invoice or address belongs to. */
-export interface Target extends OwnedRef {
-  node_id: string;
+/** What a payer has of a receive: the hash of its invoice, or its address. */
+export interface TargetKey {
+  kind: 'invoice' | 'address';
   key: string;
+}
+
+/** A receive of this deployment that an invoice or address belongs to. */
+export interface Target extends OwnedRef, TargetKey {
+  node_id: string;
   environment_kind: 'staging' | 'production';
 }
 
 /** Finds receives of this deployment by payment hash (`invoice`) or address, across organizations. */
-export const findTargets = (
-  sql: Sql,
-  keys: readonly { kind: 'invoice' | 'address'; key: string }[],
-): Promise<(Target & { kind: string })[]> =>
-  sql.query(
+export const findTargets = (sql: Sql, keys: readonly TargetKey[]): Promise<Target[]> =>
+  sql.query<Target>(
     `SELECT k.organization_id, k.environment_id, k.payment_id AS id, p.wallet_id, k.node_id, k.key, k.kind,
        e.kind AS environment_kind
      FROM json_to_recordset($1) AS r(kind text, key text)

@@ -1,5 +1,7 @@
 import type { Payment } from './types.ts';
 
+// Events keep the payment's row as JSON text, as it was when they happened; this makes of it what the database would give.
+
 type IntegerColumn = {
   [Name in keyof Payment]: bigint extends Payment[Name] ? Name : never;
 }[keyof Payment];

@@ -1,11 +1,14 @@
 import { Type } from 'typebox';
-import { createLane, type Verdict } from '../core/batch.ts';
-import type { Database } from '../core/db.ts';
+import { createLane } from '../core/batch.ts';
 import { routesWith, type Route } from '../core/http.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
 import { uuid } from '../core/schema.ts';
+import type { Engine } from './engine.ts';
 import { PAYMENT_FILTERS } from './filters.ts';
 import { foldCounts } from './fold.ts';
 import { summarize, type Bucket, type SummaryQuery } from './summary.ts';
+
+// GET .../payments/summary, of an environment and of a wallet: the same counts (`summary.ts`), grouped two ways.
 
 const ERRORS = { 400: 'ErrorResponse_PaymentBadRequestError', 503: 'ErrorResponse_PaymentError' } as const;
 const route = routesWith({ tag: 'Payments', permissions: ['READ', 'WRITE'], errors: ERRORS });
@@ -19,36 +22,29 @@ const QUERY = {
 // Longer than a fold takes; in the way of a longer one (a large wallet was deleted) the payments are counted instead.
 const FOLD_WAIT_MS = 2000;
 
-interface SummaryDeps {
-  db: Database;
-  max_batch: number;
-  max_queue: number;
-}
-
 /** Counts for requests: those that ask the same while others are answered share the next answer. */
-function createSummaries({ db, max_batch, max_queue }: SummaryDeps) {
+function createSummaries({ db, config }: Engine) {
   let folding: Promise<boolean> | null = null;
   // Readers that need a fold at once share one, and its connection.
   const fold = () => (folding ??= foldCounts(db, FOLD_WAIT_MS).finally(() => (folding = null)));
   const count = (query: SummaryQuery) => summarize(db, fold, query);
   const lane = createLane<SummaryQuery, Bucket[]>({
-    max_batch,
-    max_queue,
+    max_batch: config.max_batch,
+    max_queue: config.max_queue,
     concurrency: 2,
-    run(queries) {
-      const answers = new Map<string, Promise<Verdict<Bucket[]>>>();
-      return Promise.all(
-        queries.map((query) => {
-          const key = JSON.stringify(query);
-          const known = answers.get(key);
-          if (known) return known;
-          const answer = count(query).then(
-            (value) => ({ ok: true as const, value }),
-            (error: unknown) => ({ ok: false as const, error }),
-          );
-          answers.set(key, answer);
-          return answer;
-        }),
+    async run(queries) {
+      const answers = new Map<string, Promise<Bucket[]>>();
+      const asked = queries.map((query) => {
+        const key = JSON.stringify(query);
+        const answer = answers.get(key) ?? count(query);
+        answers.set(key, answer);
+        return answer;
+      });
+      const settled = await Promise.allSettled(asked);
+      return settled.map((answer) =>
+        answer.status === 'fulfilled'
+          ? { ok: true, value: answer.value }
+          : { ok: false, error: answer.reason as unknown },
       );
     },
   });
@@ -57,8 +53,8 @@ function createSummaries({ db, max_batch, max_queue }: SummaryDeps) {
 }
 
 /** The two operations that count payments instead of listing them. */
-export const summaryRoutes = (deps: SummaryDeps): Route[] => {
-  const summary = createSummaries(deps);
+export const summaryRoutes = (engine: Engine): Route[] => {
+  const summary = createSummaries(engine);
   return [
     route({
       method: 'GET',
@@ -93,12 +89,7 @@ export const summaryRoutes = (deps: SummaryDeps): Route[] => {
   ];
 };
 
-interface Scope {
-  organization_id: string;
-  environment_id: string;
-}
-
-function environmentView(scope: Scope, buckets: readonly Bucket[]) {
+function environmentView(scope: EnvironmentRef, buckets: readonly Bucket[]) {
   const { organization_id, environment_id } = scope;
   const all = totals(buckets);
   const lines = [...Map.groupBy(buckets, ({ line_of_credit_id }) => line_of_credit_id)];

@@ -1,28 +1,25 @@
 import type { Database } from '../core/db.ts';
-import { COUNTED_BY_TIME, FRESH, HORIZON_STANDS } from './fold.ts';
+import type { EnvironmentRef } from '../core/ids.ts';
+import type { PaymentFilters } from './filters.ts';
+import { COUNT_PAYMENTS, COUNTED_BY_TIME, FRESH, HORIZON_STANDS, SORT as SORT_OF_ONE } from './fold.ts';
 import { cutPeriod, type Cut } from './periods.ts';
-import { STATUS_SQL } from './states.ts';
+import { STATUS_SQL, type Direction } from './states.ts';
 import type { Kind } from './types.ts';
 
-/** Filters of both summaries, as validated; `wallet_id` or `line_of_credit_id` narrows what is looked at. */
-export interface SummaryQuery {
-  organization_id: string;
-  environment_id: string;
-  wallet_id?: string | undefined;
-  line_of_credit_id?: string | undefined;
+// Reads the counts that `fold.ts` keeps (docs/decisions/0015). What it answers is exact as of one instant, and costs the
+// same for a thousand payments as for a million; where counts cannot say (metadata, small wallets), few payments are read.
+
+/** Filters of both summaries; `wallet_id` or `line_of_credit_id` narrows what is looked at. */
+export interface SummaryQuery extends EnvironmentRef, PaymentFilters {
+  wallet_id?: string;
+  line_of_credit_id?: string;
   include_inactive: boolean;
-  metadata?: Record<string, string> | undefined;
-  statuses?: string[] | undefined;
-  kind?: string | undefined;
-  direction?: string | undefined;
-  start_date?: string | undefined;
-  end_date?: string | undefined;
 }
 
 /** How many payments of one sort a line of credit has, and when the first and the last of them were made. */
 export interface Bucket {
   line_of_credit_id: string;
-  direction: 'send' | 'receive';
+  direction: Direction;
   kind: Kind;
   currency: string;
   status: string;
@@ -111,8 +108,7 @@ function scopesOf(query: SummaryQuery): string {
 
 const FILTERS = `($4::text[] IS NULL OR status = ANY($4)) AND ($5::text IS NULL OR kind = $5)
   AND ($6::text IS NULL OR direction = $6)`;
-const COUNT_EACH = 'count(*), min(p.created_at), max(p.created_at)';
-const SORT = 'line_of_credit_id, direction, kind, currency, status';
+const SORT = `line_of_credit_id, ${SORT_OF_ONE}`;
 
 /**
  * One statement that adds up what is folded, what is not, what is under way, and the payments at the period's ends.
@@ -136,7 +132,7 @@ export function countsStatement(
   );
   const edges = cut.edges.map(
     ({ from, before, until }) => `
-    SELECT p.line_of_credit_id, p.direction, p.kind, p.currency, ${STATUS_SQL}, ${COUNT_EACH}
+    SELECT p.line_of_credit_id, p.direction, p.kind, p.currency, ${STATUS_SQL}, ${COUNT_PAYMENTS}
     FROM payments p WHERE ${scope}
       AND p.created_at >= ${at(from)} AND p.created_at < ${at(before)} AND p.created_at <= ${at(until)}
     GROUP BY 1, 2, 3, 4, 5`,
@@ -153,7 +149,7 @@ export function countsStatement(
   ), parts (${SORT}, count, oldest, newest) AS (
     SELECT ${SORT}, count, oldest, newest FROM fresh WHERE slot >= ${whole.from} AND slot < ${whole.to}
     UNION ALL
-    SELECT p.line_of_credit_id, p.direction, p.payment_kind, p.currency, p.status, ${COUNT_EACH}
+    SELECT p.line_of_credit_id, p.direction, p.payment_kind, p.currency, p.status, ${COUNT_PAYMENTS}
     FROM jobs p
     WHERE ${scope} AND p.status IS NOT NULL AND p.created_at >= ${whole.from} AND p.created_at < ${whole.to}
     GROUP BY 1, 2, 3, 4, 5

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { WalletAccount } from '../ledger/ledger.ts';
 import type { StoredQuote } from '../quotes/consume.ts';
-import type { Draft } from './rules.ts';
 import type { WalletFacts } from './store.ts';
 import { termsOf, type TermsInput } from './terms.ts';
+import type { Draft } from './types.ts';
 import { refuses } from '../../test/refusal.ts';
 
 const NOW_MS = Date.parse('2026-01-01T00:00:00.000Z');

@@ -4,9 +4,9 @@ import { readRate } from '../core/rate.ts';
 import type { WalletAccount } from '../ledger/ledger.ts';
 import { faultOf, type StoredQuote, type UsableQuote } from '../quotes/consume.ts';
 import { askBitcoin, askDollars, feeOn } from './amounts.ts';
-import { checkReceiveDust, type Draft } from './rules.ts';
-import type { WalletFacts } from './store.ts';
-import type { Payment } from './types.ts';
+import type { NewPayment } from './create.ts';
+import { checkReceiveDust } from './rules.ts';
+import type { Draft, Payment } from './types.ts';
 
 /** What a payment is made with, frozen from then on. */
 export type Terms = Pick<
@@ -22,16 +22,14 @@ export type Terms = Pick<
   | 'expires_at'
 >;
 
-export interface TermsInput {
-  draft: Draft;
-  wallet: WalletFacts;
+/** A request, and what was read for it under lock. */
+export interface TermsInput extends Pick<
+  NewPayment,
+  'draft' | 'wallet' | 'quote_id' | 'endpoint' | 'now_ms'
+> {
   account: WalletAccount;
-  /** The quote that the request names, if it does; undefined when there is none of that id. */
-  quote_id: string | null;
+  /** The quote that the request names; undefined when it names none, or there is none of that id. */
   quote: StoredQuote | undefined;
-  /** Treasury movements bear no processing fee; a check exchanges nothing yet. */
-  endpoint: 'payments' | 'check' | 'treasury';
-  now_ms: number;
 }
 
 const invalidQuote = (detail: string): ApiError => new ApiError('invalid_quote', `quote_id: ${detail}`);

@@ -1,12 +1,14 @@
+import type { EnvironmentRef } from '../core/ids.ts';
 import type { WalletRef } from '../ledger/ledger.ts';
 import type { Direction, State } from './states.ts';
+
+// A payment as all files here know it: the row of `payments` and the rows beside it, and how each of them is named.
+// No rule and no SQL: whoever moves a payment imports this, so it imports nothing of theirs but types.
 
 export type Kind = 'bolt11' | 'onchain' | 'bip21';
 
 /** Names one payment: ids are unique per environment. */
-export interface PaymentRef {
-  organization_id: string;
-  environment_id: string;
+export interface PaymentRef extends EnvironmentRef {
   id: string;
 }
 
@@ -60,13 +62,44 @@ export interface PaymentError {
   context?: Record<string, unknown>;
 }
 
-/** One row of `payments`. Amounts are msats of the rail unless a line says otherwise. */
-export interface Payment extends PaymentRef {
+/**
+ * What a request asks for once it is known to be sound; the row of its payment begins with it. Amounts are msats of
+ * the rail unless a line says otherwise.
+ */
+export interface Draft {
+  direction: Direction;
+  kind: Kind;
+  /** Principal; of a receive: what was asked for, null for any amount. */
+  amount: bigint | null;
+  /** Principal of a quoted receive, cents. */
+  requested: bigint | null;
+  max_fee: bigint | null;
+  payment_hash: string | null;
+  payment_request: string | null;
+  address: string | null;
+  description: string | null;
+  expiration: number | null;
+}
+
+/** The `send_failed` error with the node's finer reason. */
+export const sendFailed = (
+  code: string,
+  detail: string,
+  context?: Record<string, unknown>,
+): PaymentError => ({ type: 'send_failed', code, detail, ...(context ? { context } : {}) });
+
+/** The same of a receive that was never made. */
+export const receiveFailed = (code: string, detail: string): PaymentError => ({
+  type: 'receive_failed',
+  code,
+  detail,
+});
+
+/** One row of `payments`. */
+export interface Payment extends PaymentRef, Draft {
   wallet_id: string;
   line_of_credit_id: string;
   node_id: string;
-  direction: Direction;
-  kind: Kind;
   category: 'standard' | 'treasury';
   check_only: boolean;
   /** When a check became a payment; null for any other. */
@@ -74,9 +107,6 @@ export interface Payment extends PaymentRef {
   /** The wallet's. */
   currency: string;
   state: State;
-  /** Principal; of a receive: what was asked for, null for any amount. */
-  amount: bigint | null;
-  max_fee: bigint | null;
   network_fee: bigint | null;
   /** On the principal as requested, in its currency: msats of a send, the wallet's currency of a receive. */
   processing_fee: bigint;
@@ -84,8 +114,6 @@ export interface Payment extends PaymentRef {
   quote_id: string | null;
   quote: LockedQuote | null;
   exchanges: Exchange[];
-  /** Principal of a quoted receive, cents. */
-  requested: bigint | null;
   /** What the payer of a fixed receive pays, fee included. */
   payable: bigint | null;
   /** What came in, and how much of it waits in suspense. */
@@ -97,11 +125,6 @@ export interface Payment extends PaymentRef {
   hold_id: string | null;
   /** What a send holds, in the wallet's currency. */
   hold_amount: bigint | null;
-  payment_hash: string | null;
-  payment_request: string | null;
-  address: string | null;
-  description: string | null;
-  expiration: number | null;
   expires_at: string | null;
   target: (PaymentRef & { node_id: string }) | null;
   receipts: Receipt[];
@@ -121,10 +144,8 @@ export interface Payment extends PaymentRef {
 export type JobKind = 'generate' | 'expire' | 'dispatch' | 'internal' | 'track' | 'chain' | 'exchange';
 
 /** An output to one of our addresses as last seen; amount in msats. */
-export interface SeenOutput {
+export interface SeenOutput extends EnvironmentRef {
   payment_id: string;
-  organization_id: string;
-  environment_id: string;
   node_id: string;
   tx_id: string;
   vout: number;
@@ -147,14 +168,13 @@ export const heldAt = (payment: Payment): string => payment.promoted_at ?? payme
 /** Whether a send goes to (or a receive waits at) an address only. */
 export const isOnChain = (payment: Payment): boolean => payment.payment_hash === null;
 
-/** A payment, and whose money it moves where that is known. */
+/** The payment hash, where there is one: as nodes are asked. */
+export const hashOf = (payment: Payment): string => payment.payment_hash ?? '';
+
+/** A payment, and whose money it moves where that is known: what is known need not be read before it is locked. */
 export interface OwnedRef extends PaymentRef {
   wallet_id?: string;
 }
-
-/** The wallet whose account a command locks for this payment; true where it must be found first. */
-export const ownerOf = ({ organization_id, wallet_id }: OwnedRef): true | WalletRef[] =>
-  wallet_id === undefined ? true : [{ organization_id, id: wallet_id }];
 
 export const refOf = ({ organization_id, environment_id, id }: PaymentRef): PaymentRef => ({
   organization_id,
@@ -162,8 +182,18 @@ export const refOf = ({ organization_id, environment_id, id }: PaymentRef): Paym
   id,
 });
 
+/** The same as the columns of a row beside it. */
+export const rowOf = ({ organization_id, environment_id, id }: PaymentRef) => ({
+  organization_id,
+  environment_id,
+  payment_id: id,
+});
+
 /** Names the last call of a send, by whichever server it was made. */
 export const callKey = (payment: PaymentRef & Pick<Payment, 'calls'>): string =>
   `${refKey(payment)}/${payment.calls}`;
+
+/** Names a wallet: ids of wallets are unique per organization. */
+export const walletKey = (ref: WalletRef): string => `${ref.organization_id}/${ref.id}`;
 
 export const refKey = (ref: PaymentRef): string => `${ref.organization_id}/${ref.environment_id}/${ref.id}`;

@@ -1,8 +1,12 @@
 import { toSats, wireAmount, type WireAmount } from '../core/money.ts';
+import type { Cost } from '../ledger/ledger.ts';
 import { formatBip21 } from '../lightning/bip21.ts';
 import { askedOf, costOf, shownAmount } from './amounts.ts';
 import { STATUS } from './states.ts';
 import type { Exchange, Frozen, LockedQuote, Payment, Receipt } from './types.ts';
+
+// A payment as the contract shows it, from its row alone. GET, lists, events and webhooks all show it by this, so that one
+// version of a row has one text everywhere.
 
 /** A receipt or outflow as the contract shows it. */
 function receiptView(receipt: Receipt): object {
@@ -81,6 +85,12 @@ const NOTE = { bolt11: 'memo', onchain: 'label', bip21: 'description' } as const
 /** What amounts are shown in: the wallet's currency, as soon as a quote says what they are worth in it. */
 const shownCurrency = ({ currency, quote }: Payment): string => (quote ? currency : 'btc');
 
+/** Where the money goes on the rail: each kind shows what it can have, even while it has none. */
+const railView = ({ kind, payment_request, address }: Payment): object => ({
+  ...(kind === 'onchain' ? {} : { payment_request }),
+  ...(kind === 'bolt11' ? {} : { address }),
+});
+
 function sendData(payment: Payment): object {
   const currency = shownCurrency(payment);
   const amount = payment.amount ?? 0n;
@@ -90,8 +100,7 @@ function sendData(payment: Payment): object {
   const network_fee = payment.network_fee ?? 0n;
   const cost = costOf(payment, network_fee);
   return {
-    ...(payment.kind === 'onchain' ? {} : { payment_request: payment.payment_request }),
-    ...(payment.kind === 'bolt11' ? {} : { address: payment.address }),
+    ...railView(payment),
     amount: wireAmount(currency, shownAmount(payment, amount)),
     max_fee: wireAmount(currency, shownAmount(payment, max_fee)),
     fees: done ? wireAmount(currency, cost.network_fee + cost.processing_fee) : null,
@@ -109,8 +118,7 @@ function receiveData(payment: Payment): object {
   // Any amount: 0 until money comes, then the sum of it (semantics.md section 3).
   const total = asked === null ? payment.gross : asked + payment.processing_fee;
   return {
-    ...(payment.kind === 'onchain' ? {} : { payment_request: payment.payment_request }),
-    ...(payment.kind === 'bolt11' ? {} : { address: payment.address }),
+    ...railView(payment),
     amount: wireAmount(payment.currency, total),
     ...(payment.processing_fee > 0n ? { fees: wireAmount(payment.currency, payment.processing_fee) } : {}),
     ...numeric(payment, 'amount', payment.payable ?? payment.received),
@@ -131,47 +139,41 @@ function feeView(payment: Payment): object {
     amount: wireAmount(direction === 'send' ? 'btc' : currency, processing_fee),
   };
   if (state === 'failed') return { processing_fee: assessed };
-  const { principal, network_fee, fee } = breakdownOf(payment);
+  const settled = breakdownOf(payment);
   return {
     processing_fee: assessed,
     payment_breakdown: {
-      principal: wireAmount(currency, principal),
-      network_fee: wireAmount(currency, network_fee),
-      processing_fee: wireAmount(currency, fee),
+      principal: wireAmount(currency, settled.principal),
+      network_fee: wireAmount(currency, settled.network_fee),
+      processing_fee: wireAmount(currency, settled.processing_fee),
     },
   };
 }
 
 /** What was settled; before anything was, what the terms say. */
-function breakdownOf(payment: Payment): { principal: bigint; network_fee: bigint; fee: bigint } {
-  if (payment.direction === 'send') {
-    const { principal, network_fee, processing_fee } = costOf(payment, payment.network_fee ?? 0n);
-    return { principal, network_fee, fee: processing_fee };
-  }
-  const { gross, credited, processing_fee } = payment;
-  if (gross > 0n) return { principal: credited, network_fee: 0n, fee: gross - credited };
-  return { principal: askedOf(payment) ?? 0n, network_fee: 0n, fee: processing_fee };
+function breakdownOf(payment: Payment): Cost {
+  const { direction, gross, credited, processing_fee } = payment;
+  if (direction === 'send') return costOf(payment, payment.network_fee ?? 0n);
+  if (gross > 0n) return { principal: credited, network_fee: 0n, processing_fee: gross - credited };
+  return { principal: askedOf(payment) ?? 0n, network_fee: 0n, processing_fee };
 }
 
 /** What a payer scans: `lightning:` for an invoice, `bitcoin:` for an address, both in one for bip21. */
 function payableUri(payment: Payment): string | null {
-  if (payment.kind === 'bolt11') {
-    return payment.payment_request === null ? null : `lightning:${payment.payment_request}`;
-  }
-  if (payment.address === null) {
-    return payment.payment_request === null ? null : `lightning:${payment.payment_request}`;
-  }
+  const { address, payment_request, payable, description } = payment;
+  if (address === null) return payment_request === null ? null : `lightning:${payment_request}`;
   return formatBip21({
-    address: payment.address,
-    ...(payment.payable === null ? {} : { amount_sats: toSats(payment.payable) }),
-    ...(payment.payment_request === null ? {} : { invoice: payment.payment_request }),
-    ...(payment.description === null ? {} : { label: payment.description }),
+    address,
+    ...(payable === null ? {} : { amount_sats: toSats(payable) }),
+    ...(payment_request === null ? {} : { invoice: payment_request }),
+    ...(description === null ? {} : { label: description }),
   });
 }
 
 /** A payment as the contract shows it (schema `Payment`); amounts are bigints, exact on the wire. */
 export function paymentView(payment: Payment): object {
-  const uri = payment.direction === 'receive' ? payableUri(payment) : null;
+  const receives = payment.direction === 'receive';
+  const uri = receives ? payableUri(payment) : null;
   return {
     direction: payment.direction,
     payment_category: payment.category,
@@ -183,27 +185,16 @@ export function paymentView(payment: Payment): object {
     created_at: payment.created_at,
     updated_at: payment.updated_at,
     currency: payment.currency,
-    ...(payment.direction === 'receive'
-      ? {
-          // Of a quoted receive: what it comes to on the rail (payments.md section 13).
-          ...(payment.amount === null ? {} : { requested_amount: wireAmount('btc', payment.amount) }),
-          type: payment.kind,
-          data: receiveData(payment),
-          status: STATUS[payment.state],
-          error: payment.error,
-          frozen: (payment.frozen ?? []).map(frozenView),
-          exchanges: payment.exchanges.map(exchangeView),
-          ...feeView(payment),
-          ...(uri === null ? {} : { bip21_uri: uri }),
-        }
-      : {
-          route: 'direct',
-          type: payment.kind,
-          data: sendData(payment),
-          status: STATUS[payment.state],
-          error: payment.error,
-          exchanges: payment.exchanges.map(exchangeView),
-          ...feeView(payment),
-        }),
+    // Of a quoted receive: what it comes to on the rail (payments.md section 13).
+    ...(receives && payment.amount !== null ? { requested_amount: wireAmount('btc', payment.amount) } : {}),
+    ...(receives ? {} : { route: 'direct' }),
+    type: payment.kind,
+    data: receives ? receiveData(payment) : sendData(payment),
+    status: STATUS[payment.state],
+    error: payment.error,
+    ...(receives ? { frozen: (payment.frozen ?? []).map(frozenView) } : {}),
+    exchanges: payment.exchanges.map(exchangeView),
+    ...feeView(payment),
+    ...(uri === null ? {} : { bip21_uri: uri }),
   };
 }

@@ -17,15 +17,28 @@ import {
   type QuoteRef,
   type StoredQuote,
 } from '../quotes/consume.ts';
-import { countChanges, openFacts, restingStatus } from './counts.ts';
-import { EVENT_AT, mayMove, type State } from './states.ts';
-import { raiseAttention, type AttentionKind } from './attention.ts';
-import { changeJobs, claimKeys, dropKeys, endJobs, forgetOutputs, putOutputs } from './records.ts';
+import { countChanges, restingStatus } from './counts.ts';
+import { EVENT_AT, isAtRest, mayMove, type State } from './states.ts';
+import {
+  attentionRow,
+  claimKeys,
+  dropKeys,
+  forgetOutputs,
+  putJobs,
+  putOutputs,
+  raiseAttention,
+  type AttentionKind,
+  type JobChange,
+} from './records.ts';
 import { lockPayments, promotePayments, readOutputs, updatePayments } from './store.ts';
 import {
   refKey,
+  refOf,
+  rowOf,
+  walletKey,
   type ChainSend,
   type JobKind,
+  type OwnedRef,
   type Payment,
   type PaymentError,
   type PaymentRef,
@@ -45,7 +58,7 @@ export interface KeyClaim extends PaymentRef {
  * A rule that refuses throws before it changes anything.
  */
 export interface Command<Result> {
-  payments: readonly PaymentRef[];
+  payments: readonly OwnedRef[];
   /** Wallets to lock besides those of the payments. */
   wallets?: readonly WalletRef[];
   /** Wallets that are only looked at. */
@@ -53,8 +66,8 @@ export interface Command<Result> {
   claims?: readonly KeyClaim[];
   /** Quotes to lock. */
   quotes?: readonly QuoteRef[];
-  /** Locks the accounts of the payments' wallets: those given, or once the payments are read, a round trip later. */
-  moves_money: boolean | readonly WalletRef[];
+  /** Locks the accounts of the payments' wallets; where a reference does not name its wallet, a round trip later. */
+  moves_money: boolean;
   /** Loads the chain outputs of the payments. */
   outputs?: boolean;
   decide(work: Work): Result;
@@ -62,18 +75,17 @@ export interface Command<Result> {
 
 const claimKey = (claim: { key: string; kind: string; node_id: string }) =>
   `${claim.key}/${claim.kind}/${claim.node_id}`;
-const walletKey = (ref: WalletRef) => `${ref.organization_id}/${ref.id}`;
 const byKey = <T>(items: readonly T[], keyOf: (item: T) => string): T[] => {
   const unique = new Map(items.map((item) => [keyOf(item), item]));
   return [...unique].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
 };
 
-export interface JobChange {
-  kind: JobKind;
-  run_at: string;
-  /** Keep it for this process, or let any take it when it is due. */
-  mine: boolean;
-}
+/** What the history says of a payment that comes into a state; nothing here where it has the state's own name. */
+const STEP_INTO: Partial<Record<State, string>> = {
+  approved: 'held',
+  claiming: 'held',
+  receiving: 'generated',
+};
 
 /** Everything that one batch read under lock and will write: decided in memory, written at once. */
 export class Work {
@@ -97,7 +109,7 @@ export class Work {
   /** As what each payment was counted when it was read. */
   readonly #counted_as = new Map<Payment, string | null>();
   readonly #history: object[] = [];
-  readonly #jobs = new Map<string, { payment: Payment; job: JobChange | null; existed: boolean }>();
+  readonly #jobs = new Map<string, JobChange>();
   readonly #outputs_changed = new Set<SeenOutput>();
   readonly #outputs_gone = new Set<SeenOutput>();
   readonly #chain_sends: object[] = [];
@@ -111,21 +123,31 @@ export class Work {
     this.worker = worker;
   }
 
-  /** Locks and reads what the commands need, in the order that every writer keeps: payments, accounts, quotes, keys. */
+  /**
+   * Locks and reads what the commands need, in the order that every writer keeps: payments, accounts, quotes, keys. So
+   * two batches, here or on two servers, wait for each other in one direction only.
+   */
   async load(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
-    const refs = byKey(
-      commands.flatMap((command) => command.payments),
-      refKey,
-    );
+    type Pick<T> = (command: Command<unknown>) => readonly T[] | undefined;
+    const all = <T>(pick: Pick<T>): T[] => commands.flatMap((command) => pick(command) ?? []);
+    const each = <T>(keyOf: (item: T) => string, pick: Pick<T>): T[] => byKey(all(pick), keyOf);
+    const refs = each(refKey, (command) => command.payments);
+    const owned = all((command) => (command.moves_money ? command.payments : []));
+    const sending = all((command) => command.wallets);
+    const peeks = each(walletKey, (command) => command.peeks);
+    const quotes = each(refKey, (command) => command.quotes);
+    const claims = all((command) => command.claims);
+    const watched = each(refKey, (command) => (command.outputs ? command.payments : []));
     const payments = this.#loadPayments(sql, refs);
+    if (owned.some(({ wallet_id }) => wallet_id === undefined)) await payments;
+    const owners = owned.flatMap((ref) => this.#ownerOf(ref) ?? []);
     // Issued together, run in this order.
-    if (commands.some((command) => command.moves_money === true)) await payments;
     await Promise.all([
       payments,
-      this.#loadWallets(sql, commands),
-      this.#loadQuotes(sql, commands),
-      this.#takeClaims(sql, commands),
-      this.#loadOutputs(sql, commands),
+      this.#loadWallets(sql, byKey([...sending, ...owners], walletKey), peeks, sending),
+      this.#loadQuotes(sql, quotes),
+      this.#takeClaims(sql, claims),
+      this.#loadOutputs(sql, watched),
     ]);
   }
 
@@ -137,25 +159,18 @@ export class Work {
     }
   }
 
-  async #loadOutputs(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
-    const watched = commands.filter((command) => command.outputs).flatMap((command) => command.payments);
-    if (watched.length > 0) this.outputs.push(...(await readOutputs(sql, byKey(watched, refKey))));
+  /** The wallet of a payment: named by who asks, or known once the payment is read; undefined where there is none. */
+  #ownerOf(ref: OwnedRef): WalletRef | undefined {
+    const id = ref.wallet_id ?? this.payment(ref)?.wallet_id;
+    return id === undefined ? undefined : { organization_id: ref.organization_id, id };
   }
 
-  async #loadWallets(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
-    const wanted = commands.flatMap((command) => [
-      ...(command.wallets ?? []),
-      ...(typeof command.moves_money === 'boolean' ? [] : command.moves_money),
-      ...(command.moves_money === true ? command.payments : []).flatMap((ref) => {
-        const payment = this.#payments.get(refKey(ref));
-        return payment ? [{ organization_id: payment.organization_id, id: payment.wallet_id }] : [];
-      }),
-    ]);
-    const locked = byKey(wanted, walletKey);
-    const peeks = byKey(
-      commands.flatMap((command) => command.peeks ?? []),
-      walletKey,
-    );
+  async #loadWallets(
+    sql: Sql,
+    locked: readonly WalletRef[],
+    peeks: readonly WalletRef[],
+    sending: readonly WalletRef[],
+  ): Promise<void> {
     const [wallets, seen] = await Promise.all([
       locked.length > 0 ? lockWallets(sql, locked) : [],
       peeks.length > 0 ? peekWallets(sql, peeks) : [],
@@ -163,30 +178,28 @@ export class Work {
     for (const account of wallets) this.#wallets.set(walletKey(account), account);
     for (const account of seen) this.#peeks.set(walletKey(account), account);
     // Only who makes sends asks what was sent; under the lock, so that nobody else sends meanwhile.
-    const sending = new Set(commands.flatMap((command) => command.wallets ?? []).map(walletKey));
-    const accounts = wallets.filter((account) => sending.has(walletKey(account)));
+    const senders = new Set(sending.map(walletKey));
+    const accounts = wallets.filter((account) => senders.has(walletKey(account)));
     if (accounts.length > 0) await this.usages.load(sql, accounts, this.time());
   }
 
-  async #loadQuotes(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
-    const refs = byKey(
-      commands.flatMap((command) => command.quotes ?? []),
-      refKey,
-    );
+  async #loadQuotes(sql: Sql, refs: readonly QuoteRef[]): Promise<void> {
     if (refs.length === 0) return;
     for (const quote of await lockQuotes(sql, refs)) this.#quotes.set(refKey(quote), quote);
   }
 
-  async #takeClaims(sql: Sql, commands: readonly Command<unknown>[]): Promise<void> {
-    const claims = commands.flatMap((command) => command.claims ?? []);
+  async #loadOutputs(sql: Sql, refs: readonly PaymentRef[]): Promise<void> {
+    if (refs.length > 0) this.outputs.push(...(await readOutputs(sql, refs)));
+  }
+
+  async #takeClaims(sql: Sql, claims: readonly KeyClaim[]): Promise<void> {
     if (claims.length === 0) return;
+    // Of two claims on one key the earlier command's is sent, and has it: `byKey` keeps the last of its list.
     const rows = byKey([...claims].reverse(), claimKey).map((claim) => ({
+      ...rowOf(claim),
       node_id: claim.node_id,
       kind: claim.kind,
       key: claim.key,
-      organization_id: claim.organization_id,
-      environment_id: claim.environment_id,
-      payment_id: claim.id,
       settle_index: claim.settle_index ?? null,
     }));
     const taken = await claimKeys(sql, rows);
@@ -200,11 +213,16 @@ export class Work {
     return this.#payments.get(refKey(ref));
   }
 
-  /** The locked account of a wallet; throws when the command did not ask for it. */
-  wallet(organization_id: string, id: string): WalletAccount {
-    const account = this.#wallets.get(walletKey({ organization_id, id }));
-    if (!account) throw new Error(`wallet ${id} was not locked`);
+  /** The locked account of a payment's wallet; throws when the command did not ask for it. */
+  wallet({ organization_id, wallet_id }: Payment): WalletAccount {
+    const account = this.#wallets.get(walletKey({ organization_id, id: wallet_id }));
+    if (!account) throw new Error(`wallet ${wallet_id} was not locked`);
     return account;
+  }
+
+  /** What a movement of a payment's money says of itself. */
+  reason(payment: Payment): { payment_id: string; at: string } {
+    return { payment_id: payment.id, at: this.time() };
   }
 
   /** A wallet's account as seen, locked or not; undefined when there is none. */
@@ -222,12 +240,9 @@ export class Work {
     if (payment.quote_id === null) return;
     const quote = this.quote({ ...payment, id: payment.quote_id });
     if (!quote) throw new Error(`quote ${payment.quote_id} was not locked`);
-    const { organization_id, environment_id, id } = quote;
     quote.consumed_at = this.time();
     this.#consumed.push({
-      organization_id,
-      environment_id,
-      id,
+      ...refOf(quote),
       payment_id: payment.id,
       wallet_id: payment.wallet_id,
       consumed_at: quote.consumed_at,
@@ -257,14 +272,18 @@ export class Work {
     this.#promoted.push(payment);
   }
 
-  /** Moves a payment along the declared table and writes the step into its history. */
-  move(payment: Payment, to: State, event_type: string, error?: PaymentError): void {
+  /**
+   * Moves a payment along the declared table, writes the step into its history and tells of it. One that comes to rest
+   * has no job any more, unless it is given one after this.
+   */
+  move(payment: Payment, to: State, error?: PaymentError): void {
     if (!mayMove(payment.direction, payment.state, to)) {
       throw new Error(`payment ${payment.id}: no move from ${payment.state} to ${to}`);
     }
     payment.state = to;
     if (error) payment.error = error;
-    this.record(payment, event_type, error?.detail);
+    if (isAtRest(payment)) this.job(payment, null);
+    this.record(payment, STEP_INTO[to] ?? to, error?.detail);
     const event = EVENT_AT[payment.direction][to];
     if (event !== undefined) this.tell(payment, event);
   }
@@ -281,9 +300,7 @@ export class Work {
     payment.updated_at = this.time();
     this.#changed.add(payment);
     this.#history.push({
-      organization_id: payment.organization_id,
-      environment_id: payment.environment_id,
-      payment_id: payment.id,
+      ...rowOf(payment),
       position: payment.last_position,
       event_type,
       error: error ?? null,
@@ -296,11 +313,14 @@ export class Work {
     this.#changed.add(payment);
   }
 
-  /** The payment's next job, or none when it has come to rest. */
-  job(payment: Payment, job: JobChange | null): void {
+  /**
+   * The payment's next job, which is due at once or at `run_at`; null: none. There is one job a payment, and whoever
+   * sets it last in a batch has the say.
+   */
+  job(payment: Payment, kind: JobKind | null, run_at = payment.created_at): void {
     const key = refKey(payment);
     const existed = this.#jobs.get(key)?.existed ?? !this.#created.includes(payment);
-    this.#jobs.set(key, { payment, job, existed });
+    this.#jobs.set(key, { payment, kind, run_at, existed });
   }
 
   putOutput(output: SeenOutput): void {
@@ -316,13 +336,7 @@ export class Work {
 
   /** Puts a payment before a human; once as long as it is open. */
   raise(ref: PaymentRef, kind: AttentionKind, detail: object): void {
-    this.#raised.push({
-      organization_id: ref.organization_id,
-      environment_id: ref.environment_id,
-      payment_id: ref.id,
-      kind,
-      detail,
-    });
+    this.#raised.push(attentionRow(ref, kind, detail));
   }
 
   /** Stores the signed transaction of an on-chain send. */
@@ -334,23 +348,21 @@ export class Work {
   async flush(sql: Sql): Promise<void> {
     const created = new Set(this.#created);
     const changed = [...this.#changed].filter((payment) => !created.has(payment));
+    const promoted = this.#promoted.filter((payment) => !created.has(payment));
+    const counts = countChanges(
+      [...this.#created, ...changed],
+      (payment) => this.#counted_as.get(payment) ?? null,
+    );
     await Promise.all([
       insertRows(sql, 'payments', this.#created),
       // Before its state is written: a check may hold nothing.
-      promotePayments(
-        sql,
-        this.#promoted.filter((payment) => !created.has(payment)),
-      ),
+      promotePayments(sql, promoted),
       updatePayments(sql, changed),
-      insertRows(
-        sql,
-        'payment_count_changes',
-        countChanges([...this.#created, ...changed], (payment) => this.#counted_as.get(payment) ?? null),
-      ),
+      insertRows(sql, 'payment_count_changes', counts),
       insertRows(sql, 'payment_history', this.#history),
       post(sql, this.posting),
       this.usages.flush(sql),
-      this.#flushJobs(sql),
+      putJobs(sql, [...this.#jobs.values()], this.worker),
       putOutputs(sql, [...this.#outputs_changed]),
       forgetOutputs(sql, [...this.#outputs_gone]),
       insertRows(sql, 'chain_sends', this.#chain_sends),
@@ -363,9 +375,7 @@ export class Work {
 
   async #flushEvents(sql: Sql): Promise<void> {
     const rows = this.#events.map(({ payment, event, at }) => ({
-      organization_id: payment.organization_id,
-      environment_id: payment.environment_id,
-      payment_id: payment.id,
+      ...rowOf(payment),
       wallet_id: payment.wallet_id,
       type: payment.direction,
       event,
@@ -373,26 +383,5 @@ export class Work {
       at,
     }));
     this.last_event = await insertEvents(sql, rows);
-  }
-
-  #flushJobs(sql: Sql): Promise<unknown> {
-    const row = ({ payment, job }: { payment: Payment; job: JobChange }) => ({
-      organization_id: payment.organization_id,
-      environment_id: payment.environment_id,
-      payment_id: payment.id,
-      node_id: payment.node_id,
-      kind: job.kind,
-      run_at: job.run_at,
-      worker: job.mine ? this.worker : null,
-      ...openFacts(payment),
-    });
-    const entries = [...this.#jobs.values()];
-    const next = entries.flatMap(({ payment, job, existed }) => (job ? [{ payment, job, existed }] : []));
-    const ended = entries.filter(({ job, existed }) => existed && !job).map(({ payment }) => payment);
-    return Promise.all([
-      insertRows(sql, 'jobs', next.filter(({ existed }) => !existed).map(row)),
-      changeJobs(sql, next.filter(({ existed }) => existed).map(row)),
-      endJobs(sql, ended),
-    ]);
   }
 }

@@ -3,6 +3,9 @@ import { ApiError } from '../core/errors.ts';
 import { sqlState, type Database } from '../core/db.ts';
 import { Work, type Command } from './work.ts';
 
+// Group commit (docs/decisions/0001): what arrives while a batch runs is the next one. Every change of a payment or of a
+// balance goes through here, so that locks are taken in one order and each step's rows, events and job are one commit.
+
 /** Thrown by a command's rule when the payment is not where the command expected it: someone was first. */
 export class Superseded extends Error {}
 
@@ -14,7 +17,7 @@ export interface WriterOptions {
   max_batch: number;
   max_queue: number;
   /** Runs after the commit of a batch that wrote events, with the highest number of them. */
-  onEvents?: (last: bigint) => void;
+  onEvents?(last: bigint): void;
 }
 
 export interface Writer {
@@ -29,7 +32,8 @@ export interface Writer {
 // Another writer was in the way (deadlock, serialization, a key taken in between): nothing was written.
 const RETRY = new Set(['40P01', '40001', '23505', '55P03']);
 const MAX_TRIES = 4;
-// While one batch is in the database the next is decided and encoded here; row locks keep them apart.
+// The two lanes are in the database at once; row locks keep them apart. A second batch of one lane would often wait for the
+// wallets of the first, with commands that could have been in one batch with those that come next.
 const LANE_WIDTH = 1;
 
 /** Opens the lanes through which every change of a payment or balance goes, whoever asks for it. */
@@ -44,6 +48,7 @@ export function createWriter(options: WriterOptions): Writer {
       last_event = work.last_event;
       return decided;
     });
+    // Only after the commit: a reader that is woken before it would find nothing.
     if (last_event > 0n) options.onEvents?.(last_event);
     return verdicts;
   }
