@@ -33,6 +33,18 @@ describe('a transaction that is finished with its last statements', () => {
     assert.deepEqual(await stored(), [1, 2]);
   });
 
+  test('fails with what went wrong first, whichever of its statements is heard first', async () => {
+    const slowly = async (heard: Promise<unknown>) => {
+      for (let turn = 0; turn < 5; turn += 1) await heard.catch(() => {});
+      return heard;
+    };
+    const failing = place.db.transaction((sql) =>
+      Promise.all([slowly(sql.query(add, [1])), sql.query(add, [6]), sql.query(add, [7])]),
+    );
+    await assert.rejects(failing, (error) => sqlState(error) === '23505');
+    assert.deepEqual(await stored(), [1, 2]);
+  });
+
   test('is a failure when a statement failed and nobody listened', async () => {
     const deaf = place.db.transaction((sql) =>
       sql.finish((last) => Promise.all([last.query(add, [3]), last.query(add, [1]).catch(() => {})])),

@@ -100,11 +100,17 @@ async function inTransaction<T>(pool: pg.Pool, work: (sql: Transaction) => Promi
     begun.catch(() => {});
     let committed: Promise<{ command: string }> | null = null;
     const commit = () => (committed ??= client.query('COMMIT'));
+    // Statements go out without waiting for one another. Those behind one that failed are told only that the
+    // transaction is aborted: they fail with what it failed with, since any of them may be heard first.
+    let cause: unknown;
     const sql: Sql = {
       query: async (text, values, name) => {
         if (committed) throw new Error(`issued after the commit: ${name ?? text}`);
         together();
-        const [rows] = await Promise.all([run(client, text, values, name), begun]);
+        const answered = run(client, text, values, name).catch((error: unknown) => {
+          throw (cause ??= error);
+        });
+        const [rows] = await Promise.all([answered, begun]);
         return rows as never;
       },
     };
