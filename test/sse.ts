@@ -44,7 +44,12 @@ export function openStream(url: string, headers: Record<string, string>): Promis
           async until(reached, what) {
             const give_up_at = Date.now() + GIVE_UP_MS;
             while (!reached()) {
-              if (Date.now() > give_up_at) throw new Error(`${what}: did not come`);
+              if (Date.now() > give_up_at) {
+                const { frames, ended } = stream;
+                throw new Error(
+                  `${what}: did not come; ${frames.length} frames, ${ended ? 'ended' : 'open'}`,
+                );
+              }
               await new Promise((turn) => setTimeout(turn, 5));
             }
           },
