@@ -8,8 +8,8 @@ export interface Totals {
   skipped: number;
 }
 
-// Most files wait for nodes and timers half of their time: two of them keep a core busy. More than this is memory.
-const FILES_AT_ONCE = Math.min(6, 2 * availableParallelism());
+// Most files wait for nodes and timers most of their time: four of them keep a core busy. More than this is memory.
+const FILES_AT_ONCE = Math.min(8, 4 * availableParallelism());
 
 function count(event: TestEvent, totals: Totals): void {
   if (event.type === 'test:fail') totals.failed += 1;
