@@ -33,6 +33,8 @@ function forwarder() {
         if (waiting.length < state.readers) return;
         for (const go of waiting) go();
         waiting = [];
+        // Whoever was overtaken looks again by itself.
+        state.readers = 1;
       });
       return { tip_height: 100, transactions: [], opened: [], closing: [], closed: [], forwarded };
     },
@@ -40,18 +42,39 @@ function forwarder() {
   return { state, node: node as unknown as LightningNode };
 }
 
+test('a look that another one overtook looks again: what it saw is booked when it is over', async () => {
+  const { db } = database;
+  const { state, node } = forwarder();
+  const behind = { ...node, id: 'overtaken' } as LightningNode;
+  const books = createNodeBooks({ db, clock: systemClock, log: pino({ level: 'silent' }) });
+  await db.query('INSERT INTO node_state (node_id, payment_index) VALUES ($1, 0)', [behind.id]);
+  await books.book(behind);
+  state.readers = 2;
+  state.forwards = 2;
+  const early = books.book(behind);
+  state.forwards = 5;
+  await Promise.all([early, books.book(behind)]);
+  const [row] = await db.query<{ sum: bigint }>(
+    `SELECT sum(channels_msats)::bigint AS sum FROM node_bookings
+     WHERE node_id = $1 AND key LIKE 'forwards:%'`,
+    [behind.id],
+  );
+  assert.equal(row?.sum, 5n * FEE_MSATS);
+});
+
 test('threat 9: forwards that several servers read at once are earned once', async () => {
   const { db } = database;
   const { state, node } = forwarder();
   const books = createNodeBooks({ db, clock: systemClock, log: pino({ level: 'silent' }) });
   await db.query('INSERT INTO node_state (node_id, payment_index) VALUES ($1, 0)', [node.id]);
   await books.book(node);
-  state.readers = 3;
   for (const forwards of [2, 5]) {
     state.forwards = forwards;
+    state.readers = 3;
     await Promise.all([books.book(node), books.book(node), books.book(node)]);
     const [row] = await db.query<{ sum: bigint }>(
-      `SELECT sum(channels_msats)::bigint AS sum FROM node_bookings WHERE key LIKE 'forwards:%'`,
+      `SELECT sum(channels_msats)::bigint AS sum FROM node_bookings WHERE node_id = $1 AND key LIKE 'forwards:%'`,
+      [node.id],
     );
     assert.equal(row?.sum, BigInt(forwards) * FEE_MSATS);
   }

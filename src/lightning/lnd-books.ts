@@ -150,8 +150,9 @@ async function closingInBlock(
     const { raw_block } = await client.ask<{ raw_block: Uint8Array }>('blocks', 'getBlock', { block_hash });
     return outputsOfSpender(raw_block, channel_point);
   } catch (error) {
-    // A link that broke is asked again with the next look; an answer of the node's own is its last word.
-    if (isLinkFailure(failureOf(error))) throw error;
+    // A link that broke is asked again with the next look; an answer of the node's own is its last word, and so is a
+    // block that cannot be read: the books go on without the fee of that closing.
+    if (!(error instanceof RangeError) && isLinkFailure(failureOf(error))) throw error;
     return null;
   }
 }
