@@ -6,6 +6,7 @@ import { generated } from './house/generated.ts';
 import { longFunctions, measure } from './house/measure.ts';
 import { arrowsOf, roomOf, SLICES } from './house/rooms.ts';
 import { readSources } from './house/source.ts';
+import { sharedNames } from './house/statements.ts';
 import { testedThreats, THREATS } from './house/threats.ts';
 
 const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
@@ -83,6 +84,8 @@ test('what documents say of the sources is what the sources say', async () => {
     assert.equal(is, must_be, `${path} differs from the sources: npm run docs`);
   }
 });
+
+test('each prepared statement has a name of its own', () => assert.deepEqual(sharedNames(), []));
 
 test('every file that a document names is there', () => {
   for (const path of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md']) {

@@ -217,6 +217,29 @@ test('the first wallet of a staging environment brings its line, and only the fi
   );
 });
 
+test('a new staging environment takes its first wallet and then its first webhook', async () => {
+  const { organization_id } = server.credentials;
+  const environment_id = await newEnvironment(server.db, organization_id);
+  const client = withKey(
+    server.client,
+    await newKey(server.db, { organization_id, environment_id }, ['WRITE']),
+  );
+  const first = bodyOf({ environment_id, line_of_credit_id: randomUUID(), limit: 0 });
+  assert.equal((await create(first, client)).status, 202);
+  const path = `/organizations/${organization_id}/environments/${environment_id}/webhooks`;
+  // Each connection that served the wallets serves the webhooks, too.
+  for (let index = 0; index < 10; index += 1) {
+    const body = {
+      id: randomUUID(),
+      url: 'http://127.0.0.1:9/',
+      name: 'hook',
+      events: [{ test: 'created' }],
+    };
+    const answer = await client.request('POST', path, { body });
+    assert.ok(answer.status < 300, answer.text);
+  }
+});
+
 test('two first wallets that name one line share it', async () => {
   const { organization_id } = server.credentials;
   const environment_id = await newEnvironment(server.db, organization_id);

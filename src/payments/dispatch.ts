@@ -65,7 +65,11 @@ export function pay(
         // Only a loss leaves it open whether the call can still arrive.
         if (outcome.state !== 'unknown') engine.calls.answered(callKey(payment));
         return applyOutcome(engine, node, payment, outcome);
-      });
+      })
+      // Its track job asks the node again.
+      .catch((error: unknown) =>
+        engine.log.error({ err: error, payment_id: payment.id }, 'outcome of a send not applied'),
+      );
   });
 }
 

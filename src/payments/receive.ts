@@ -142,8 +142,9 @@ const REMAINDER_PAUSE_MS = 3_600_000;
 function rest(work: Work, payment: Payment, at: string, late = false): void {
   if (late) work.job(payment, 'exchange', at);
   else if (payment.state === 'receiving') work.job(payment, 'expire', payment.expires_at ?? at);
-  else if (payment.suspended === 0n) work.job(payment, null);
-  else work.job(payment, 'exchange', timeText(Date.parse(at) + REMAINDER_PAUSE_MS));
+  else if (payment.suspended > 0n)
+    work.job(payment, 'exchange', timeText(Date.parse(at) + REMAINDER_PAUSE_MS));
+  else work.job(payment, null);
 }
 
 interface Booking {

@@ -72,7 +72,7 @@ export async function countWebhooks(
   await sql.query(
     'SELECT 1 FROM environments WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE',
     its,
-    'lock environment',
+    'lock environment of webhooks',
   );
   const [row] = await sql.query<{ count: bigint }>(
     `SELECT count(*) AS count FROM webhooks WHERE organization_id = $1 AND environment_id = $2 AND status <> 'deleted'`,

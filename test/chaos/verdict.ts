@@ -11,6 +11,8 @@ import type { World } from './world.ts';
 const UNDER_WAY = ['generating', 'approved', 'sending'];
 const BLOCK_EVERY = 5;
 const LOOK_EVERY = 20;
+/** lnd's limit for outputs of HTLCs in channels with anchors. */
+const DUST_MSATS = 354_000n;
 /** Enough blocks for HTLCs in a channel that works no more: they time out on the chain, some 50 blocks after they were made. */
 const ENDING_MS = 600_000;
 
@@ -78,6 +80,21 @@ async function told(world: World, stories: readonly Story[]): Promise<string> {
 const wasPaid = (payments: Map<string, NodePayment[]>, hash: string): boolean =>
   (payments.get(hash) ?? []).some(({ status }) => status === 'SUCCEEDED');
 
+/**
+ * Whether the payee settled what never reached her: an HTLC too small for an output of its own, in a channel that is
+ * gone. Closed by force, it goes to the miners, and whoever forwarded it fails it back.
+ */
+async function diedAsDust(carol: World['net']['carol'], hash: string): Promise<boolean> {
+  const { htlcs } = await carol.ask<{ htlcs: { chan_id: string; amt_msat: string }[] }>('lookupInvoice', {
+    r_hash: Buffer.from(hash, 'hex'),
+  });
+  const { channels } = await carol.ask<{ channels: { chan_id: string }[] }>('listChannels');
+  return htlcs.every(
+    ({ chan_id, amt_msat }) =>
+      BigInt(amt_msat) < DUST_MSATS && !channels.some((channel) => channel.chan_id === chan_id),
+  );
+}
+
 /** Every send ended as the node and the payee say, once, at the node's own fee. */
 async function sendsAreTrue(world: World, ended: Map<Story, Shown>): Promise<void> {
   const ours = await paymentsOf(world.net.ours);
@@ -90,7 +107,7 @@ async function sendsAreTrue(world: World, ended: Map<Story, Shown>): Promise<voi
     const name = sends.map(([{ what, id }]) => `${what} ${id}`).join(', ');
     assert.equal(completed.length, wasPaid(ours, hash) ? 1 : 0, `${name}: as the node says`);
     const settled = (await world.net.carol.invoiceState(hash)) === 'SETTLED';
-    if ((completed.length === 1) !== settled) {
+    if ((completed.length === 1) !== settled && !(settled && (await diedAsDust(world.net.carol, hash)))) {
       const about = await told(
         world,
         sends.map(([story]) => story),
