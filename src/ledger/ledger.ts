@@ -247,7 +247,7 @@ export function credit(
   const { currency } = account;
   const move = mover(posting, account, reason);
   const through = railAccount(account);
-  if (from) move(counterAccount(account, from), through, income.rail_msats, 'credited');
+  move(counterAccount(account, from), through, income.rail_msats, 'credited');
   if (through !== account.id) {
     const exchange = ownAccount(account, 'exchange', currency);
     move(exchange, account.id, amount + processing_fee, 'exchanged', currency);
