@@ -42,8 +42,15 @@ export function realActor(server: TestServer, net: RegtestNetwork) {
         wallet_id: wallet,
         amount: { currency: 'btc', amount: amount_msats },
       });
-      const paid = await net.carol.pay(receive.data.payment_request ?? '');
-      if (paid.status !== 'SUCCEEDED') throw new Error(`carol could not pay: ${paid.failure_reason}`);
+      // Where channels were opened or closed just now, carol finds a way once she has heard of it.
+      await eventually(
+        async () => {
+          const paid = await net.carol.pay(receive.data.payment_request ?? '');
+          if (paid.status !== 'SUCCEEDED') throw new Error(`carol could not pay: ${paid.failure_reason}`);
+        },
+        30_000,
+        500,
+      );
       const { status } = await me.ended(receive.id);
       if (status !== 'completed') throw new Error(`the receive is ${status}`);
     },
