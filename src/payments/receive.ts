@@ -77,7 +77,8 @@ export const expireCommand = (ref: PaymentRef, look_again_at: string): Command<b
       return false;
     }
     work.move(payment, 'expired', NOT_PAID_IN_TIME);
-    rest(work, payment, payment.updated_at);
+    // Late money may have come while this was on its way: its exchange is not put off for that.
+    rest(work, payment, payment.updated_at, lateOf(payment) > 0n);
     return true;
   },
 });
