@@ -8,8 +8,8 @@ export interface Totals {
   skipped: number;
 }
 
-// Most files wait for nodes and timers half of their time. Eight at once took 295 s instead of some 320 on two cores, and
-// starved each other now and then: a wait of a minute was not always enough.
+// Most files wait for nodes and timers half of their time. On two cores eight at once were no faster (295 s
+// against 287), and starved each other now and then: a wait of a minute was not always enough.
 const FILES_AT_ONCE = Math.min(6, 3 * availableParallelism());
 
 function count(event: TestEvent, totals: Totals): void {
