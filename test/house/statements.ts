@@ -1,7 +1,7 @@
-import { globSync, readFileSync } from 'node:fs';
-import { parseSync, Visitor, type Node } from 'oxc-parser';
+import type { CallExpression } from 'oxc-parser';
+import { callsIn } from './calls.ts';
 
-const isQuery = (callee: Node): boolean =>
+const isQuery = ({ callee }: CallExpression): boolean =>
   callee.type === 'MemberExpression' &&
   callee.property.type === 'Identifier' &&
   callee.property.name === 'query';
@@ -12,13 +12,11 @@ const isQuery = (callee: Node): boolean =>
  */
 export function sharedNames(): string[] {
   const places = new Map<string, number>();
-  for (const path of globSync('src/**/*.ts')) {
-    new Visitor({
-      CallExpression({ callee, arguments: [, , name] }) {
-        if (!isQuery(callee) || name?.type !== 'Literal' || typeof name.value !== 'string') return;
-        places.set(name.value, (places.get(name.value) ?? 0) + 1);
-      },
-    }).visit(parseSync(path, readFileSync(path, 'utf8')).program);
+  for (const {
+    arguments: [, , name],
+  } of callsIn(['src/**/*.ts']).filter(isQuery)) {
+    if (name?.type !== 'Literal' || typeof name.value !== 'string') continue;
+    places.set(name.value, (places.get(name.value) ?? 0) + 1);
   }
   return [...places].filter(([, count]) => count > 1).map(([name]) => name);
 }

@@ -1,5 +1,4 @@
-import { globSync, readFileSync } from 'node:fs';
-import { parseSync, Visitor } from 'oxc-parser';
+import { callsIn } from './calls.ts';
 
 interface Threat {
   about: string;
@@ -34,16 +33,14 @@ export const THREATS: Readonly<Record<number, Threat>> = {
 /** The threats that the name of some test begins with: `threat 7: …`, `threat 4 and 9: …`. */
 export function testedThreats(): Set<number> {
   const found = new Set<number>();
-  for (const path of globSync(['src/**/*.test.ts', 'test/**/*.test.ts'])) {
-    new Visitor({
-      CallExpression: ({ arguments: [name] }) => {
-        if (name === undefined) return;
-        const text =
-          name.type === 'TemplateLiteral' ? name.quasis[0]?.value.raw : 'value' in name ? name.value : null;
-        const [, numbers = ''] = /^threat ([\d, and]+):/.exec(String(text)) ?? [];
-        for (const number of numbers.match(/\d+/g) ?? []) found.add(Number(number));
-      },
-    }).visit(parseSync(path, readFileSync(path, 'utf8')).program);
+  for (const {
+    arguments: [name],
+  } of callsIn(['src/**/*.test.ts', 'test/**/*.test.ts'])) {
+    if (name === undefined) continue;
+    const text =
+      name.type === 'TemplateLiteral' ? name.quasis[0]?.value.raw : 'value' in name ? name.value : null;
+    const [, numbers = ''] = /^threat ([\d, and]+):/.exec(String(text)) ?? [];
+    for (const number of numbers.match(/\d+/g) ?? []) found.add(Number(number));
   }
   return found;
 }
