@@ -196,13 +196,19 @@ test("another tenant's or environment's line answers exactly like an unknown one
   await refused(bodyOf({ line_of_credit_id: randomUUID() }), 'line_of_credit_not_found');
 });
 
-test('the first wallet of a staging environment brings its line, and only the first', async () => {
+/** A staging environment without wallets, and a client that may write in it. */
+async function stagingEnvironment() {
   const { organization_id } = server.credentials;
   const environment_id = await newEnvironment(server.db, organization_id);
   const client = withKey(
     server.client,
     await newKey(server.db, { organization_id, environment_id }, ['WRITE']),
   );
+  return { organization_id, environment_id, client };
+}
+
+test('the first wallet of a staging environment brings its line, and only the first', async () => {
+  const { organization_id, environment_id, client } = await stagingEnvironment();
   const first = bodyOf({ environment_id, line_of_credit_id: randomUUID(), limit: 2_000_000_000 });
   // Two at once with lines of their own: one line is brought, the other is unknown.
   const second = bodyOf({ environment_id, line_of_credit_id: randomUUID(), limit: 2_000_000_000 });
@@ -218,12 +224,7 @@ test('the first wallet of a staging environment brings its line, and only the fi
 });
 
 test('a new staging environment takes its first wallet and then its first webhook', async () => {
-  const { organization_id } = server.credentials;
-  const environment_id = await newEnvironment(server.db, organization_id);
-  const client = withKey(
-    server.client,
-    await newKey(server.db, { organization_id, environment_id }, ['WRITE']),
-  );
+  const { organization_id, environment_id, client } = await stagingEnvironment();
   const first = bodyOf({ environment_id, line_of_credit_id: randomUUID(), limit: 0 });
   assert.equal((await create(first, client)).status, 202);
   const path = `/organizations/${organization_id}/environments/${environment_id}/webhooks`;
@@ -241,12 +242,7 @@ test('a new staging environment takes its first wallet and then its first webhoo
 });
 
 test('two first wallets that name one line share it', async () => {
-  const { organization_id } = server.credentials;
-  const environment_id = await newEnvironment(server.db, organization_id);
-  const client = withKey(
-    server.client,
-    await newKey(server.db, { organization_id, environment_id }, ['WRITE']),
-  );
+  const { environment_id, client } = await stagingEnvironment();
   const line_of_credit_id = randomUUID();
   const answers = await Promise.all(
     Array.from({ length: 4 }, () =>
