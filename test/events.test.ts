@@ -8,6 +8,7 @@ import { fanOut } from '../src/webhooks/fanout.ts';
 import { insertWebhook } from '../src/webhooks/store.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
 import { newTenant } from './fixtures.ts';
+import { eventually } from './wait.ts';
 
 let database: TestDatabase;
 before(async () => {
@@ -192,19 +193,15 @@ test("deliveries fall due in the order of events, by the database's clock, which
 });
 
 /** Waits until all events of an organization can be read: transactions of other tests hold them back a moment. */
-async function readable(organization_id: string): Promise<void> {
-  const give_up_at = Date.now() + REACHED_MS;
-  for (;;) {
+const readable = (organization_id: string): Promise<void> =>
+  eventually(async () => {
     const [row] = await database.db.query<{ all: boolean }>(
       `SELECT bool_and(horizon < pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS all
        FROM events WHERE organization_id = $1`,
       [organization_id],
     );
-    if (row?.all === true) return;
-    assert.ok(Date.now() < give_up_at, 'they can be read');
-    await new Promise((done) => setTimeout(done, 10));
-  }
-}
+    assert.equal(row?.all, true, 'they can be read');
+  }, REACHED_MS);
 
 test('a server whose view is older than the place that another has just moved makes nothing twice and moves nothing back', async () => {
   const tenant = await newTenant(database.db);

@@ -1,24 +1,12 @@
 import assert from 'node:assert/strict';
 import { resolveByOperator } from '../../src/admin/operator.ts';
-import type { Lnd } from '../regtest/lnd.ts';
+import type { Lnd, NodePayment } from '../regtest/lnd.ts';
 import type { Story } from './load.ts';
 import type { World } from './world.ts';
 
-export interface NodePayment {
-  payment_hash: string;
-  status: string;
-  fee_msat: string;
-  htlcs: { route: { total_time_lock: number } }[];
-}
-
 /** What a node says of its payments, by hash. */
-export async function paymentsOf(node: Lnd): Promise<Map<string, NodePayment[]>> {
-  const { payments } = await node.ask<{ payments: NodePayment[] }>('listPayments', {
-    include_incomplete: true,
-    max_payments: '1000000',
-  });
-  return Map.groupBy(payments, ({ payment_hash }) => payment_hash);
-}
+export const paymentsOf = async (node: Lnd): Promise<Map<string, NodePayment[]>> =>
+  Map.groupBy(await node.payments(), ({ payment_hash }) => payment_hash);
 
 /** Whether no channel of a node has an HTLC, and none is being closed. */
 async function holdsNothing(node: Lnd): Promise<boolean> {

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { eventually } from '../regtest/ports.ts';
+import { eventually } from '../wait.ts';
 import { pause, type Dice } from './dice.ts';
 import type { World } from './world.ts';
 

@@ -3,8 +3,9 @@ import { decodeInvoice } from '../../src/lightning/bolt11.ts';
 import type { Shown } from '../actor.ts';
 import { auditClean } from '../fixtures.ts';
 import { driftOf } from '../regtest/fixture.ts';
-import { eventually } from '../regtest/ports.ts';
-import { endForgotten, paymentsOf, type NodePayment } from './forgotten.ts';
+import { eventually } from '../wait.ts';
+import type { NodePayment } from '../regtest/lnd.ts';
+import { endForgotten, paymentsOf } from './forgotten.ts';
 import type { Load, Story } from './load.ts';
 import type { World } from './world.ts';
 

@@ -11,7 +11,7 @@ import { auditClean, INHERITED, type TestServer } from '../fixtures.ts';
 import { driftOf, realActor, startRealServer } from './fixture.ts';
 import { skip } from './ground.ts';
 import { startNetwork, type RegtestNetwork } from './network.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 // Node against ledger while channels open, drain, forward and close, by agreement or by force; the operator's commands.
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));

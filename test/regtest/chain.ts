@@ -4,7 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { p2wpkh, Transaction } from '@scure/btc-signer';
 import secp256k1 from 'secp256k1';
-import { eventually, freePorts } from './ports.ts';
+import { freePorts } from './ports.ts';
+import { eventually } from '../wait.ts';
 import { startProgram } from './program.ts';
 import type { Tools } from './build.ts';
 

@@ -4,7 +4,7 @@ import { startTestServer } from '../fixtures.ts';
 import { field, forgeInvoice } from '../forge.ts';
 import { holdPayment, holdWallet, ready, realActor, someoneWaits } from './fixture.ts';
 import { createGround } from './ground.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 // kill -9 and a broken link at each step of a payment, one step at a time; two servers on one node; the clock.
 const ground = createGround();

@@ -9,7 +9,7 @@ import { auditClean, type TestServer } from '../fixtures.ts';
 import { driftOf, ready, realActor, startPlace } from './fixture.ts';
 import { skip } from './ground.ts';
 import { startNetwork, type RegtestNetwork } from './network.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 // PostgreSQL breaks under a server whose money is on a real node.
 const FUNDS_MSATS = 200_000_000;

@@ -9,7 +9,7 @@ import { dollars } from '../dollars.ts';
 import { auditClean, type TestServer } from '../fixtures.ts';
 import { driftOf, realActor, startRealServer } from './fixture.ts';
 import { startNetwork, tools, type RegtestNetwork } from './network.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 // Dollars over a real node, at the median of sources that this machine plays.
 const found = await tools;

@@ -6,7 +6,7 @@ import { createClient } from '../client.ts';
 import { newTenant } from '../fixtures.ts';
 import { ready } from './fixture.ts';
 import { createGround, lostCall } from './ground.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 const ground = createGround();
 const { fault, restart, atRest, attemptsOf } = ground;

@@ -5,7 +5,7 @@ import { actor } from '../actor.ts';
 import { createClient, installFetchHook } from '../client.ts';
 import { createTestDatabase, type TestDatabase } from '../database.ts';
 import { newTenant, spawnServer, startTestServer, type ServerProcess, type TestServer } from '../fixtures.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 import type { RegtestNetwork } from './network.ts';
 
 /** A server whose wallets are on the network's own node. */

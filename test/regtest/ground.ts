@@ -4,7 +4,7 @@ import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { auditClean, type TestServer } from '../fixtures.ts';
 import { driftOf, realActor, startPlace } from './fixture.ts';
 import { startNetwork, tools, type RegtestNetwork } from './network.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 const found = await tools;
 /** Why there is no network on this machine, or false. */
@@ -13,10 +13,7 @@ export const skip = 'missing' in found ? found.missing : false;
 const FUNDS_MSATS = 1_500_000_000;
 
 async function attemptsOf({ ours }: RegtestNetwork, payment_hash: string): Promise<number> {
-  const { payments } = await ours.ask<{
-    payments: { payment_hash: string; htlcs: { status: string }[] }[];
-  }>('listPayments', { include_incomplete: true, reversed: true, max_payments: '100000' });
-  return payments
+  return (await ours.payments())
     .filter((payment) => payment.payment_hash === payment_hash)
     .flatMap(({ htlcs }) => htlcs.filter(({ status }) => status === 'SUCCEEDED')).length;
 }

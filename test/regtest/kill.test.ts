@@ -23,11 +23,6 @@ interface Held extends Tried {
   settle(): Promise<unknown>;
   cancel(): Promise<unknown>;
 }
-interface NodePayment {
-  payment_hash: string;
-  status: string;
-}
-
 /** Posts a send; the answer may be lost with its server, and what became of it is asked later. */
 async function post(payment_request: string, payment_hash: string): Promise<Tried> {
   const body = ground.me.sendBody({ payment_request });
@@ -71,11 +66,9 @@ async function sendsAreTrue(sends: readonly Tried[]): Promise<Map<string, number
     shown.set(id, status);
     ends.set(status, (ends.get(status) ?? 0) + 1);
   }
-  const { payments } = await ground.net.ours.ask<{ payments: NodePayment[] }>('listPayments', {
-    include_incomplete: true,
-    max_payments: '1000000',
-  });
-  const paid = payments.filter(({ status }) => status === 'SUCCEEDED').map((payment) => payment.payment_hash);
+  const paid = (await ground.net.ours.payments())
+    .filter(({ status }) => status === 'SUCCEEDED')
+    .map((payment) => payment.payment_hash);
   assert.equal(new Set(paid).size, paid.length, 'no hash was paid twice');
   for (const { id, payment_hash } of sends) {
     const completed = shown.get(id) === 'completed';

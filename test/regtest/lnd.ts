@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { hexOf, openLnd, type LndClient } from '../../src/lightning/lnd-client.ts';
 import type { Tools } from './build.ts';
 import type { Chain } from './chain.ts';
-import { eventually, freePorts } from './ports.ts';
+import { freePorts } from './ports.ts';
+import { eventually } from '../wait.ts';
 import { startProgram, type Program } from './program.ts';
 
 const START_MS = 60_000;
@@ -95,6 +96,23 @@ const channelsOf = (ask: Ask) => ({
   },
 });
 
+/** A payment as the node that makes it lists it. */
+export interface NodePayment {
+  payment_hash: string;
+  status: string;
+  fee_msat: string;
+  htlcs: { status: string; route: { total_time_lock: number } }[];
+}
+
+/** All payments that a node made or makes. */
+async function paymentsOf(ask: Ask): Promise<NodePayment[]> {
+  const { payments } = await ask<{ payments: NodePayment[] }>('listPayments', {
+    include_incomplete: true,
+    max_payments: '1000000',
+  });
+  return payments;
+}
+
 interface PaymentEnd {
   status: string;
   failure_reason: string;
@@ -164,6 +182,7 @@ export async function startLnd(tools: Tools, chain: Chain, folder: string) {
       (await ask<{ address: string }>('newAddress', { type: 'WITNESS_PUBKEY_HASH' })).address,
     ...channelsOf(ask),
     ...invoicesOf(ask),
+    payments: () => paymentsOf(ask),
     pay: (payment_request: string, amount_msats?: bigint) => pay(client, payment_request, amount_msats),
     kill: () => program.end('SIGKILL').then(() => client.close()),
     signal: (signal: NodeJS.Signals) => program.process.kill(signal),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { holdCount, someoneWaits } from './fixture.ts';
 import { createGround, lostCall } from './ground.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 // Calls that were on their way when their server died: they may still arrive, and nobody knows when.
 const ground = createGround();

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { buildTools, type Tools } from './build.ts';
 import { startChain, type Chain } from './chain.ts';
 import { startLnd, type Lnd } from './lnd.ts';
-import { eventually, keepPort } from './ports.ts';
+import { keepPort } from './ports.ts';
+import { eventually } from '../wait.ts';
 import { startProxy, type Proxy } from './proxy.ts';
 
 /**

@@ -36,16 +36,3 @@ export async function keepPort(address: string): Promise<() => Promise<void>> {
   });
   return () => new Promise((done) => server.close(() => done()));
 }
-
-/** Asks again until `work` answers; throws its last error when the time is up. */
-export async function eventually<T>(work: () => Promise<T>, timeout_ms = 60_000, pause_ms = 100): Promise<T> {
-  const give_up_at = Date.now() + timeout_ms;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (Date.now() > give_up_at) throw error;
-      await new Promise((done) => setTimeout(done, pause_ms));
-    }
-  }
-}

@@ -11,7 +11,7 @@ import { createTestDatabase } from '../database.ts';
 import { auditClean, newTenant, spawnServer, type TestServer } from '../fixtures.ts';
 import { realActor, ready, startRealServer, driftOf } from './fixture.ts';
 import { CHANNEL_SATS, startNetwork, tools, type RegtestNetwork } from './network.ts';
-import { eventually } from './ports.ts';
+import { eventually } from '../wait.ts';
 
 const found = await tools;
 const skip = 'missing' in found ? found.missing : false;
