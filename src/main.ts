@@ -34,8 +34,9 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 async function firstSteps(db: Database, config: Config, url: string): Promise<void> {
   const path = join(config.data_dir, 'sandbox.env');
   if (!existsSync(path)) {
-    // Somebody works here already: credentials that were removed are not made anew.
-    const [known] = await db.query('SELECT 1 FROM organizations LIMIT 1');
+    // Somebody works here already: credentials that were removed are not made anew. The operator's organization is
+    // nobody: a node that answers quickly has been registered in it by now.
+    const [known] = await db.query('SELECT 1 FROM environments LIMIT 1');
     if (known) return;
     const made = await bootstrap(db, {
       organization: 'Sandbox',

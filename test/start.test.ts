@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ConfigError, loadConfig } from '../src/config.ts';
+import { operatorOrganization } from '../src/nodes/store.ts';
 import { createClient } from './client.ts';
+import { createTestDatabase } from './database.ts';
 import { INHERITED } from './fixtures.ts';
 
 const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
@@ -204,6 +206,22 @@ describe('the embedded database', () => {
     assert.equal(command(data_dir, 'audit').status, 0);
     assert.ok(!existsSync(join(folder, 'postmaster.pid')));
   });
+});
+
+test('the first start makes its sandbox where a real node has been registered before', async () => {
+  const place = await createTestDatabase();
+  const data_dir = mkdtempSync(join(tmpdir(), 'coulomb-first-'));
+  await operatorOrganization(place.db);
+  const running = await start(data_dir, { DATABASE_URL: place.url });
+  try {
+    assert.match(running.output(), /API reference/);
+    assert.ok(existsSync(join(data_dir, 'sandbox.env')));
+  } finally {
+    running.child.kill('SIGTERM');
+    await running.ended;
+    rmSync(data_dir, { recursive: true, force: true });
+    await place.drop();
+  }
 });
 
 test('a clone in a folder that the database user cannot enter keeps its data where it can, and says so', async (context) => {
